@@ -1,0 +1,167 @@
+"""The age network: what the picture says about bone age, times what sex and chronological age say.
+
+The ConvNeXt (timm) gives for either sex a log-likelihood over month bins, log p(image | bone age, sex). A small
+network of numbers gives log p(bone age | chronological age, sex). Their sum, normalised, is the posterior (Bayes).
+So either number may be missing: without an age the prior is the marginal one, without a sex both are summed over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+FEMALE, MALE, UNKNOWN_SEX = 0, 1, 2
+MONTHS_MAX = 240.0
+
+
+def encode_sex(sex: str | None) -> int:
+    """"F", "M" or None as the network counts them."""
+    return {"F": FEMALE, "M": MALE, None: UNKNOWN_SEX}[sex]
+
+
+@dataclass(frozen=True)
+class AgeNetworkConfig:
+    """Everything that rebuilds an `AgeNetwork`; JSON-able by `to_json` and back by `from_json`.
+
+    `backbone_options` are timm's own keyword arguments; `image_size` is the side of the crop in pixels.
+    """
+
+    backbone: str = "convnext_atto"
+    backbone_options: dict[str, Any] = field(default_factory=lambda: {"ls_init_value": None, "act_layer": "relu"})
+    image_size: int = 160
+    bins: int = 120
+    spline_knots: int = 24
+    prior_width: int = 48
+    prior_parts: int = 3
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> AgeNetworkConfig:
+        return cls(**values)
+
+
+def bin_centres(bins: int) -> Tensor:
+    """Centres of `bins` equal bins of 0 to 240 months, shape (bins,), months."""
+    width = MONTHS_MAX / bins
+    return (torch.arange(bins, dtype=torch.float32) + 0.5) * width
+
+
+def spline_basis(bins: int, knots: int) -> Tensor:
+    """Uniform cubic B-splines over the bins, shape (bins, knots); rows sum to one away from the ends."""
+    position = bin_centres(bins) / MONTHS_MAX * (knots - 1)
+    distance = (position[:, None] - torch.arange(knots)[None, :]).abs()
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = (2 - distance).clamp(min=0) ** 3 / 6
+    return torch.where(distance < 1, near, far)
+
+
+class LikelihoodHead(nn.Module):
+    """Pooled features (B, F) → log p(image | bone age, sex) up to a constant of the image, (B, 2, bins).
+
+    A Gaussian of the age that the picture looks like, plus a spline for what is not Gaussian: plateaus
+    of a grown knee, skewness, and how well either sex fits.
+    """
+
+    def __init__(self, features: int, bins: int, knots: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 2 * (2 + knots))
+        nn.init.trunc_normal_(self.linear.weight, std=0.01)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("centres", bin_centres(bins), persistent=False)
+        self.register_buffer("basis", spline_basis(bins, knots), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        raw = self.linear(features).view(len(features), 2, -1)
+        looks_like = 120 + 60 * raw[..., :1]
+        spread = 30 * torch.exp(raw[..., 1:2].clamp(-3.4, 1.6))  # 1 to 150 months
+        gauss = -0.5 * ((self.centres - looks_like) / spread) ** 2
+        return gauss + 4 * raw[..., 2:] @ self.basis.T
+
+
+class AgePrior(nn.Module):
+    """log p(bone age | chronological age, sex) for both sexes, (B,) months with NaN = missing → (B, 2, bins).
+
+    With an age: a mixture of Gaussians around it, whose parameters a small network gives. Without:
+    the smoothed histogram of the training cohort, kept in `marginal`.
+    """
+
+    def __init__(self, bins: int, width: int, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+        self.knots = 14
+        edges = torch.linspace(0, MONTHS_MAX, bins + 1)
+        self.register_buffer("edges", edges, persistent=False)
+        self.register_buffer("marginal", torch.full((2, bins), -float(torch.log(torch.tensor(float(bins))))))
+        self.hidden = nn.Linear(self.knots + 2, width)
+        self.out = nn.Linear(width, 3 * parts)
+        nn.init.trunc_normal_(self.out.weight, std=0.02)
+        with torch.no_grad():
+            self.out.bias.zero_()
+            self.out.bias[2 * parts :] = torch.linspace(0, 1, parts)  # parts start with different spreads
+
+    def forward(self, age_months: Tensor) -> Tensor:
+        known = torch.isfinite(age_months)
+        age = torch.where(known, age_months, torch.zeros_like(age_months)).clamp(0, MONTHS_MAX)
+        position = age[:, None] / MONTHS_MAX * (self.knots - 1)
+        radial = torch.exp(-0.5 * (position - torch.arange(self.knots, device=age.device)) ** 2)
+        sexes = torch.eye(2, device=age.device).expand(len(age), 2, 2)
+        inputs = torch.cat([radial[:, None, :].expand(-1, 2, -1), sexes], dim=-1)
+        weight, shift, spread = self.out(torch.relu(self.hidden(inputs))).chunk(3, dim=-1)
+        centre = age[:, None, None] + 30 * shift
+        scale = 10 * torch.exp(spread.clamp(-1.5, 2.5))
+        cdf = torch.special.ndtr((self.edges - centre[..., None]) / scale[..., None])
+        parts = (cdf[..., 1:] - cdf[..., :-1]) * weight.softmax(-1)[..., None]
+        mixture = torch.log_softmax((parts.sum(-2) + 1e-7).log(), dim=-1)
+        return torch.where(known[:, None, None], mixture, self.marginal.expand_as(mixture))
+
+
+class AgeNetwork(nn.Module):
+    """Crop, sex and chronological age → distribution over month bins.
+
+    >>> network = AgeNetwork(AgeNetworkConfig())
+    >>> p = network(torch.zeros(1, 1, 160, 160), torch.tensor([2]), torch.tensor([float("nan")]))
+    >>> p.shape
+    torch.Size([1, 120])
+    """
+
+    def __init__(self, config: AgeNetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = timm.create_model(
+            config.backbone, pretrained=False, in_chans=1, num_classes=0, **_timm_options(config.backbone_options)
+        )
+        self.feature_count = int(self.backbone.num_features)
+        self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots)
+        self.prior = AgePrior(config.bins, config.prior_width, config.prior_parts)
+
+    def features(self, image: Tensor) -> Tensor:
+        """Normalised crops (B, 1, S, S) → pooled features (B, F)."""
+        return self.backbone(image)
+
+    def log_likelihood(self, features: Tensor) -> Tensor:
+        """Pooled features (B, F) → log p(image | bone age, sex), (B, 2, bins)."""
+        return self.head(features)
+
+    def log_posterior(self, log_likelihood: Tensor, sex: Tensor, age_months: Tensor) -> Tensor:
+        """Likelihood (B, 2, bins), sex (B,) of {0: F, 1: M, 2: missing}, age (B,) or NaN → log p, (B, bins)."""
+        joint = log_likelihood + self.prior(age_months)
+        rows = torch.arange(len(sex), device=sex.device)
+        one = joint[rows, sex.clamp(max=1)]
+        logits = torch.where((sex == UNKNOWN_SEX)[:, None], joint.logsumexp(1), one)
+        return torch.log_softmax(logits, dim=-1)
+
+    def forward(self, image: Tensor, sex: Tensor, age_months: Tensor) -> Tensor:
+        """Image (B, 1, S, S), sex (B,) int64, age (B,) months or NaN → probabilities (B, bins)."""
+        likelihood = self.log_likelihood(self.features(image))
+        return self.log_posterior(likelihood, sex, age_months).exp()
+
+
+def _timm_options(options: dict[str, Any]) -> dict[str, Any]:
+    """JSON gives lists where timm wants tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}

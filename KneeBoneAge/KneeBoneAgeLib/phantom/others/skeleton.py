@@ -1,0 +1,309 @@
+"""The drawing kit of the other body parts: bones between two points of a three-dimensional part, seen on the film.
+
+A part is written as tables of an adult's bones in mm and scaled to a child. Part frame, in adult mm: ``x`` across,
+``y`` along the limb (down the film when nothing is turned), ``z`` towards the viewer. A bone is a straight or bowed
+body between two points; its section is an ellipse whose half axes follow a profile, and its mineral is the outer
+body less the marrow. Foreshortened bones keep their mineral.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import gaussian_filter
+
+from KneeBoneAgeLib.phantom.solids import Canvas, Pose
+
+Profile = tuple[tuple[float, float, float], ...]
+"""Control sections (fraction of the length, half width mm, half depth mm) from 0 to 1."""
+
+UNIT = np.linspace(0, 1, 97)
+ADULT_YEARS = 19.0
+
+
+def size_at(age_years: float) -> float:
+    """Length of a limb as a fraction of the adult's, after the usual growth charts of stature."""
+    ages = (0, 1, 2, 4, 6, 8, 10, 12, 14, 16, 18)
+    return float(np.interp(age_years, ages, (0.30, 0.43, 0.50, 0.60, 0.68, 0.75, 0.81, 0.88, 0.95, 0.99, 1.0)))
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A growth plate and its epiphysis.
+
+    Attributes
+    ----------
+    height_mm : float
+        Height of the adult epiphysis, from the end of the bone to the physis.
+    appears, covers, closes : float
+        Ages in years at which the centre is first seen, is as wide as the metaphysis, and is fused.
+    """
+
+    height_mm: float
+    appears: float
+    covers: float
+    closes: float
+
+
+@lru_cache(maxsize=512)
+def _curves(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
+    levels, wide, deep = np.array(profile, float).T
+    return PchipInterpolator(levels, wide)(UNIT), PchipInterpolator(levels, deep)(UNIT)
+
+
+@lru_cache(maxsize=1)
+def _trabeculae() -> np.ndarray:
+    noise = np.random.default_rng(0).standard_normal((512, 512))
+    fine = sum(gaussian_filter(noise, sigma, mode="wrap") * sigma for sigma in (0.7, 1.6, 4.0))
+    return (fine / fine.std()).astype(np.float32)
+
+
+def block(half_width: float, half_depth: float) -> Profile:
+    """A short bone: one section, rounded off by its caps."""
+    return ((0, half_width, half_depth), (1, half_width, half_depth))
+
+
+def tube(start: float, shaft: float, end: float, depth: float = 0.85) -> Profile:
+    """A tubular bone with flared ends; half widths in mm, ``depth`` the ratio of depth to width."""
+    sections = ((0, start), (0.1, 0.97 * start), (0.3, 0.55 * shaft + 0.45 * (0.4 * start + 0.6 * shaft)),
+                (0.5, shaft), (0.72, 0.85 * shaft + 0.15 * end), (0.92, 0.98 * end), (1, end))
+    return tuple((t, a, a * depth) for t, a in sections)
+
+
+def turn(axis: str, degrees: float) -> np.ndarray:
+    """Rotation matrix (3, 3) about an axis of the part frame."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array({
+        "x": [[1, 0, 0], [0, c, -s], [0, s, c]],
+        "y": [[c, 0, s], [0, 1, 0], [-s, 0, c]],
+        "z": [[c, -s, 0], [s, c, 0], [0, 0, 1]],
+    }[axis])
+
+
+@dataclass
+class Part:
+    """A body part on its way to a canvas: its layers, its place and its maturity.
+
+    ``matrix`` (3, 3) turns part mm into film mm (x right, y down, z to the viewer) and includes size and mirroring;
+    ``origin`` (3,) is where the part's zero lies. ``girth`` scales widths and ``flesh_girth`` soft tissue.
+    """
+
+    canvas: Canvas
+    rng: np.random.Generator
+    age_years: float
+    origin: np.ndarray
+    matrix: np.ndarray
+    size: float
+    girth: float
+    flesh_girth: float
+    density: float = 1.0
+    soft: np.ndarray = field(default=None)  # type: ignore[assignment]
+    mineral: np.ndarray = field(default=None)  # type: ignore[assignment]
+
+    @classmethod
+    def placed(cls, canvas: Canvas, rng: np.random.Generator, age_years: float, pose: Pose) -> Part:
+        """A part of a child of this age, with its zero at the pose's place."""
+        age = float(age_years)
+        size = size_at(age) * pose.scale * rng.normal(1, 0.04)
+        rotation = turn("z", pose.turn_deg) @ turn("x", pose.tilt_deg) @ turn("y", pose.view_deg)
+        if not pose.lateral_right:
+            rotation = np.diag([-1.0, 1.0, 1.0]) @ rotation
+        chubby = np.interp(age, (0, 1, 4, 9), (1.35, 1.35, 1.12, 1.0)) * rng.uniform(0.9, 1.25)
+        return cls(
+            canvas, rng, age + rng.normal(0, 0.05 * min(age, 16) + 0.1), np.array([pose.x_mm, pose.y_mm, 0.0]),
+            rotation * size, size, size * np.interp(age, (0, 4, 12), (1.08, 1.02, 1.0)) * rng.normal(1, 0.05),
+            size * chubby, float(np.interp(age, (0, 6, 18), (0.7, 0.85, 1.0)) * rng.uniform(0.8, 1.15)),
+            np.zeros(canvas.shape, np.float32), np.zeros(canvas.shape, np.float32),
+        )
+
+    def joint(self, at: Sequence[float], rotation: np.ndarray | None = None) -> Part:
+        """The same part beyond a joint: a frame with its zero ``at`` and turned by ``rotation``."""
+        matrix = self.matrix if rotation is None else self.matrix @ rotation
+        return replace(self, origin=self.origin + self.matrix @ np.asarray(at, float), matrix=matrix)
+
+    def finish(self) -> None:
+        """Adds the part's layers to the canvas, with the texture of trabecular bone."""
+        rows, columns = self.canvas.shape
+        tile = _trabeculae()
+        r, c = self.rng.integers(0, 512, 2)
+        texture = tile.take(np.arange(r, r + rows), 0, mode="wrap").take(np.arange(c, c + columns), 1, mode="wrap")
+        self.mineral *= 1 + 0.07 * texture
+        self.canvas.soft_mm += np.maximum(self.soft, 0)
+        self.canvas.bone_mm += np.maximum(self.mineral, 0)
+
+    def grown(self, appears: float, full: float) -> float:
+        """Size of an ossification centre as a fraction of its final size; 0 before it appears."""
+        if self.age_years <= appears:
+            return 0.0
+        return float(0.25 + 0.75 * min(1.0, (self.age_years - appears) / max(full - appears, 0.1)) ** 0.7)
+
+    def body(self, a, b, profile: Profile, *, caps=(0.9, 0.9), span=(0.0, 1.0), widen=1.0, cortex_mm=None,
+             end_cortex_mm=0.7, marrow=0.04, trabecular=0.2, bow_mm=0.0, wide=(1.0, 0.0, 0.0), flesh=False,
+             amount=1.0) -> None:
+        """Draws one body between part points ``a`` and ``b``.
+
+        Parameters
+        ----------
+        caps : (float, float)
+            Length of the rounding of either end as a fraction of the half width there; 0.2 is blunt, 1 is round.
+        span : (float, float)
+            The stretch of the profile that is drawn.
+        cortex_mm : float or None
+            Wall of the shaft; None for a short bone with a thin shell all round.
+        wide : 3-vector
+            Direction of the section's width in the part frame.
+        flesh : bool
+            Draws soft tissue: joined with what is there by the larger path, not the sum.
+        amount : float
+            Share of the path that is added; negative removes (gas).
+        """
+        start, stop = (self.origin + self.matrix @ np.asarray(p, float) for p in (a, b))
+        whole = float(np.linalg.norm(stop - start))
+        length = whole * (span[1] - span[0])
+        if length < 0.3:
+            return
+        axis = (stop - start) / whole
+        flat = float(np.hypot(axis[0], axis[1]))
+        direction = axis[:2] / flat if flat > 0.05 else np.array([0.0, 1.0])
+        side = np.array([-direction[1], direction[0], 0.0])
+        w = self.matrix @ np.asarray(wide, float)
+        w = w - axis * (w @ axis)
+        w = w / max(float(np.linalg.norm(w)), 1e-6)
+        across = (side @ w) ** 2 / max(1 - (side @ axis) ** 2, 1e-6)
+        girth = (self.flesh_girth if flesh else self.girth) * widen
+        spacing = self.canvas.spacing_mm
+        count = int(np.clip(2 * length / spacing, 24, 1200))
+        t = np.linspace(span[0], span[1], count)
+        wide_mm, deep_mm = (np.interp(t, UNIT, curve) * girth for curve in _curves(profile))
+        half = np.sqrt(across * wide_mm**2 + (1 - across) * deep_mm**2) + 1e-3
+        depth = 2 * wide_mm * deep_mm / half
+        # A foreshortened body is drawn longer than its axis by its own depth, and keeps its volume.
+        seen = max(length * flat + float(depth.mean()) * (1 - flat), 0.5)
+        depth *= length / seen * amount
+        s = np.linspace(0, seen, count)
+        corner = (start + axis * (whole * (span[0] + span[1]) / 2))[:2] - direction * seen / 2
+        pose = Pose(corner[0], corner[1], turn_deg=np.degrees(np.arctan2(direction[0], -direction[1])))
+        bow = bow_mm * self.girth
+        patch = self.canvas.patch(pose, (-half.max() - abs(bow), half.max() + abs(bow)), (0.0, seen))
+        if patch is None:
+            return
+        index = np.clip(patch.w * ((count - 1) / seen) + 0.5, 0, count - 1).astype(np.int32)
+        u = patch.u
+        if bow:
+            u = u - (bow * 4 * t * (1 - t)).astype(np.float32)[index]
+        inside = (patch.w > 0) & (patch.w < seen)
+
+        def path(inset, end_inset: float, share=1.0) -> np.ndarray:
+            """Beam path through the body with its wall and its ends moved inwards, times a share along it."""
+            first, last = ((x - end_inset) / max(c * h, 0.1) for x, c, h in
+                           ((s, caps[0], half[0]), (s[::-1], caps[1], half[-1])))
+            first, last = np.clip(first, 0, 1), np.clip(last, 0, 1)
+            h = np.maximum((half - inset) * np.sqrt(first * (2 - first) * last * (2 - last)), 0)
+            q = u * (1 / np.maximum(h, 0.02)).astype(np.float32)[index]
+            np.multiply(q, q, out=q)
+            np.subtract(1, q, out=q)
+            np.maximum(q, 0, out=q)
+            np.sqrt(q, out=q)
+            q *= (depth * h / half * share).astype(np.float32)[index]
+            q *= inside
+            return q
+
+        outer = path(0.0, 0.0)
+        if flesh:
+            layer = self.soft[patch.rows, patch.columns]
+            if amount < 0:
+                layer += outer
+            else:
+                np.maximum(layer, outer, out=layer)
+            return
+        shell = end_cortex_mm * self.girth
+        wall, share = shell, trabecular
+        if cortex_mm is not None:
+            in_shaft = np.clip(np.minimum(t - 0.08, 0.92 - t) / 0.22, 0, 1)
+            wall = shell + (cortex_mm * self.girth - shell) * in_shaft
+            share = trabecular + (marrow - trabecular) * in_shaft
+        outer -= path(wall, 0.6 * shell, 1 - share)
+        outer *= self.density
+        self.mineral[patch.rows, patch.columns] += outer
+
+    def bone(self, a, b, profile: Profile, *, start: Plate | None = None, end: Plate | None = None,
+             caps=(0.7, 0.7), **look) -> None:
+        """A long bone with an epiphysis at either end as the age has it: cartilage, centre, plate, or fused."""
+        length = self.size * float(np.linalg.norm(np.subtract(b, a)))
+        cut, blunt = [0.0, 1.0], list(caps)
+        for i, plate in enumerate((start, end)):
+            if plate is None or self.age_years >= plate.closes:
+                continue
+            share = plate.height_mm / float(np.linalg.norm(np.subtract(b, a)))
+            grown = self.grown(plate.appears, plate.covers)
+            gap_mm = np.interp(self.age_years, (0, 6, 13, 17), (2.2, 1.8, 1.4, 1.0)) * min(1.0, 0.08 * plate.height_mm + 0.4)
+            gap = gap_mm / length
+            share = max(share, gap * 1.6)
+            # An end whose centre is small is mostly cartilage, so the shaft stops a little further back.
+            cut[i] = share if i == 0 else 1 - share
+            blunt[i] = 0.16
+            if grown == 0:
+                continue
+            thick = max((share - gap) * (0.35 + 0.65 * grown), 0.4 / length)
+            near = (share - gap) - max(share - gap - thick, 0) * (0.5 if grown < 0.6 else 0.2)
+            low, high = max(near - thick, 0.0), near
+            round_end = (max(caps[i], 1.0 - 0.5 * grown), max(0.2, 0.9 - 0.75 * grown))
+            widen = 0.16 + 0.86 * grown
+            if i == 0:
+                self.body(a, b, profile, caps=round_end, span=(low, high), widen=widen,
+                          **(look | {"cortex_mm": None}))
+            else:
+                self.body(a, b, profile, caps=round_end[::-1], span=(1 - high, 1 - low), widen=widen,
+                          **(look | {"cortex_mm": None}))
+        self.body(a, b, profile, caps=tuple(blunt), span=(cut[0], cut[1]), **look)
+
+    def lump(self, centre, half, *, along=(0.0, 1.0, 0.0), appears=-1.0, full=0.0, **look) -> None:
+        """A short bone: half sizes (width, length, depth) in mm, ossifying from ``appears`` until ``full`` years."""
+        grown = self.grown(appears, full)
+        if grown == 0:
+            return
+        reach = np.asarray(along, float) * half[1] * grown
+        at = np.asarray(centre, float)
+        ratio = 0.95 * half[1] / max(min(half[0], half[1] * 2), 0.1)
+        self.body(at - reach, at + reach, block(half[0], half[2]), widen=grown,
+                  **({"caps": (min(0.9, ratio), min(0.9, ratio))} | look))
+
+    def flesh(self, a, b, *halves: tuple[float, float], caps=(0.8, 0.8), **look) -> None:
+        """Soft tissue through evenly spaced half sizes (width, depth) in mm."""
+        t = np.linspace(0, 1, len(halves))
+        profile = tuple((float(x), float(w), float(d)) for x, (w, d) in zip(t, halves))
+        self.body(a, b, profile, caps=caps, flesh=True, **look)
+
+    def arc(self, centre, half, degrees, half_width: float, wall_mm: float) -> None:
+        """A curved rod along an ellipse around ``centre`` with half axes (x, y), over an arc (from, to) in degrees,
+        0 to the right and 90 down the part. Drawn flat, as ribs and rims are."""
+        middle = self.origin + self.matrix @ np.asarray(centre, float)
+        basis = self.matrix[:2, :2]
+        rx, ry = half
+        angles = np.radians(np.linspace(*degrees, 25))
+        points = middle[:2, None] + basis @ np.stack([rx * np.cos(angles), ry * np.sin(angles)])
+        hw = half_width * self.size
+        spacing = self.canvas.spacing_mm
+        c0, r0 = np.maximum(np.floor((points.min(1) - hw) / spacing), 0).astype(int)
+        c1, r1 = np.ceil((points.max(1) + hw) / spacing).astype(int) + 1
+        r1, c1 = min(r1, self.canvas.shape[0]), min(c1, self.canvas.shape[1])
+        if r1 <= r0 or c1 <= c0:
+            return
+        dx = ((np.arange(c0, c1) + 0.5) * spacing - middle[0]).astype(np.float32)[None, :]
+        dy = ((np.arange(r0, r1) + 0.5) * spacing - middle[1]).astype(np.float32)[:, None]
+        if abs(np.linalg.det(basis)) < 1e-6:
+            return
+        inverse = np.linalg.inv(basis).astype(np.float32)
+        x, y = inverse[0, 0] * dx + inverse[0, 1] * dy, inverse[1, 0] * dx + inverse[1, 1] * dy
+        r = np.sqrt((x / rx) ** 2 + (y / ry) ** 2) + 1e-6
+        slope = np.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2) / r
+        off = (r - 1) / np.maximum(slope, 1e-6) / half_width
+        turned = np.mod(np.degrees(np.arctan2(y / ry, x / rx)) - degrees[0], 360)
+        ends = np.clip(np.minimum(turned, degrees[1] - degrees[0] - turned) / 3, 0, 1)
+        inner = 1 - wall_mm / half_width
+        path = np.sqrt(np.maximum(1 - off**2, 0)) - 0.85 * inner * np.sqrt(np.maximum(1 - (off / inner) ** 2, 0))
+        self.mineral[r0:r1, c0:c1] += path * ends * (2 * hw * self.density)

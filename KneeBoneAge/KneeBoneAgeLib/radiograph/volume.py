@@ -1,0 +1,1 @@
+"""NRRD, MetaImage and NIfTI of one slice, and 16-bit colour pictures, through SimpleITK."""

@@ -1,0 +1,1 @@
+"""What a run leaves behind: records as JSON lines and CSV, pictures, and a page to look at."""

@@ -1,0 +1,253 @@
+"""Pictures for people: the film with its crops, and for each knee the crop, what it rests on, and the distribution.
+
+Drawn with Pillow. Everything is shown as on the film (a left knee is not mirrored); crops are shown upright.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from ..crop import cut, to_film
+from ..version import VERSION
+from .records import RESEARCH_ONLY, Result, format_age, headline, side_name
+
+if TYPE_CHECKING:
+    from ..crop import KneeCrop
+
+Grey = NDArray[np.floating[Any]]
+
+PICTURE_MARK = "KneeBoneAge picture"
+"""Stands in the PNG header of every picture made here, so that a walk over folders does not take it for a film."""
+
+NIGHT, PANEL, QUIET, TEXT = (15, 26, 36), (27, 41, 54), (138, 153, 166), (238, 241, 243)
+AMBER, TEAL, RED = (255, 178, 71), (94, 200, 190), (236, 112, 99)
+OVERLAY_SIDE_PX = 1400
+CELL_PX = 400
+PAD = 24
+
+_HEAT = np.array([(0, 20, 60, 60), (0.35, 120, 40, 120), (0.65, 230, 90, 60), (0.85, 255, 178, 71), (1, 255, 246, 200)])
+"""Colours of the heat map: value, red, green, blue."""
+
+
+def overlay(film_pixels: Grey, knees: Sequence[tuple[KneeCrop | None, Result]]) -> Image.Image:
+    """The film with the squares that were cut and one line of text a knee.
+
+    Parameters
+    ----------
+    film_pixels : (rows, cols) in 0..1, bone bright.
+    knees : crop (None for a film without knees) and its record.
+
+    Returns
+    -------
+    RGB picture, longer side of the film at most 1400 px, a quiet line below it.
+    """
+    rows, cols = film_pixels.shape
+    scale = min(1.0, OVERLAY_SIDE_PX / max(rows, cols))
+    size = (max(1, round(cols * scale)), max(1, round(rows * scale)))
+    film = _grey(film_pixels).resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.LANCZOS)
+    width = max(film.width, 420)
+    unit = max(13, min(30, width // 40))
+    lines = [] if any(crop is not None for crop, _ in knees) else _wrapped(knees[0][1].reason or "", width, unit)
+    footer = unit * 2 + len(lines) * round(unit * 1.4)
+    picture = Image.new("RGB", (width, film.height + footer), NIGHT)
+    left = (width - film.width) // 2
+    picture.paste(film.convert("RGB"), (left, 0))
+    draw = ImageDraw.Draw(picture)
+    for crop, result in knees:
+        if crop is not None:
+            _square(draw, crop, result, scale, left, film, unit)
+    for number, line in enumerate(lines):
+        draw.text((PAD // 2, film.height + unit * 0.5 + number * unit * 1.4), line, TEXT, _font(unit))
+    quiet = max(11, round(unit * 0.7))
+    draw.text((PAD // 2, picture.height - quiet * 0.7), RESEARCH_ONLY, QUIET, _font(quiet), anchor="ls")
+    return picture
+
+
+def panel(
+    film_pixels: Grey,
+    crop: KneeCrop,
+    result: Result,
+    saliency: Grey | None = None,
+    probabilities: Grey | None = None,
+    months_to: float = 240.0,
+) -> Image.Image:
+    """One knee: crop, crop with heat map, distribution over bone ages.
+
+    Parameters
+    ----------
+    saliency : (rows, cols) map in the film's own pixels, any scale, larger is more; None leaves the cell out.
+    probabilities : (bins,) over 0..``months_to`` months; None leaves the cell out.
+    """
+    upright = dataclasses.replace(crop, mirrored=False)
+    plain = _grey(cut(film_pixels, upright, CELL_PX)).convert("RGB")
+    cells: list[tuple[str, Image.Image]] = [("Crop, upright", plain)]
+    if saliency is not None:
+        cells.append(("What the estimate rests on", _heated(plain, cut(saliency, upright, CELL_PX))))
+    if probabilities is not None and result.status == "ok":
+        cells.append(("Bone age in years", _distribution(probabilities, result, months_to)))
+    width = PAD + len(cells) * (CELL_PX + PAD)
+    title = f"{side_name(result)}: {headline(result)}"
+    details = _wrapped(_details(result), width - 2 * PAD, 16)
+    top = PAD + 36 + len(details) * 22 + 16
+    picture = Image.new("RGB", (width, top + CELL_PX + 60), NIGHT)
+    draw = ImageDraw.Draw(picture)
+    font = _fitting(title, width - 2 * PAD, 26)
+    draw.text((PAD, PAD + 24), title, RED if result.status != "ok" else TEXT, font, anchor="ls")
+    for number, line in enumerate(details):
+        draw.text((PAD, PAD + 50 + number * 22), line, QUIET, _font(16), anchor="ls")
+    for column, (name, cell) in enumerate(cells):
+        x = PAD + column * (CELL_PX + PAD)
+        picture.paste(cell, (x, top))
+        draw.text((x, top + CELL_PX + 20), name, TEXT, _font(14), anchor="ls")
+    made = f"{RESEARCH_ONLY}  KneeBoneAge {VERSION}" + (f", bundle {result.bundle}" if result.bundle else "")
+    draw.text((PAD, picture.height - 12), made, QUIET, _fitting(made, width - 2 * PAD, 12), anchor="ls")
+    return picture
+
+
+def png(picture: Image.Image) -> bytes:
+    """The picture as PNG that says in its header that it is no film."""
+    info = PngInfo()
+    info.add_text("Software", PICTURE_MARK)
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", pnginfo=info, compress_level=6)
+    return stream.getvalue()
+
+
+def jpeg(picture: Image.Image, longest_px: int = 1240) -> bytes:
+    """The picture as a small JPEG for the page."""
+    small = picture.copy()
+    small.thumbnail((longest_px, longest_px))
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=85, optimize=True)
+    return stream.getvalue()
+
+
+def png_patch(patch: Grey) -> bytes:
+    """A cut crop in 0..1 as a 16-bit grey PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(np.round(np.clip(patch, 0, 1) * 65535).astype(np.uint16)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _square(
+    draw: ImageDraw.ImageDraw,
+    crop: KneeCrop,
+    result: Result,
+    scale: float,
+    left: int,
+    film: Image.Image,
+    unit: int,
+) -> None:
+    colour = AMBER if result.status == "ok" else RED
+    corners = to_film([[0, 0], [1, 0], [1, 1], [0, 1]], crop, 1) * scale + (left, 0)
+    ring = [tuple(point) for point in np.vstack([corners, corners[:1]])]
+    line = max(2, unit // 7)
+    draw.line(ring, fill=NIGHT, width=line + 2, joint="curve")
+    draw.line(ring, fill=colour, width=line, joint="curve")
+    label = f"{result.side if result.side in 'RL' else '?'}  {headline(result)}"
+    font = _fitting(label, film.width - unit, unit)
+    box = draw.textbbox((0, 0), label, font)
+    x = float(np.clip(corners[:, 0].min(), left, left + film.width - box[2] - unit))
+    y = float(np.clip(corners[:, 1].min() - unit * 1.7, 0, film.height - unit * 1.7))
+    draw.rounded_rectangle((x, y, x + box[2] + unit, y + unit * 1.6), unit // 3, fill=NIGHT)
+    draw.text((x + unit / 2, y + unit * 0.8), label, colour, font, anchor="lm")
+
+
+def _details(result: Result) -> str:
+    parts = []
+    if result.status != "ok" and result.reason:
+        return result.reason
+    if result.interval_months is not None and not result.mature:
+        low, high = result.interval_months
+        level = f"{result.interval_level:.0%} interval " if result.interval_level else "interval "
+        parts.append(f"{level}{low:.0f} to {high:.0f} months")
+    if result.chronological_age_months is not None:
+        parts.append(f"chronological age {format_age(result.chronological_age_months)}")
+    if result.sex is not None:
+        parts.append({"F": "girl", "M": "boy"}.get(result.sex, result.sex))
+    if result.crop_confidence is not None and result.crop_origin == "automatic":
+        parts.append(f"crop confidence {result.crop_confidence:.2f}")
+    if result.side_conflict:
+        parts.append(f"the header says side {result.side_from_header}")
+    return ", ".join(parts)
+
+
+def _heated(plain: Image.Image, heat: Grey) -> Image.Image:
+    heat = np.abs(np.nan_to_num(heat))
+    top = float(np.quantile(heat, 0.995))
+    strength = np.clip(heat / top, 0, 1) if top > 0 else np.zeros_like(heat)
+    colours = np.stack([np.interp(strength, _HEAT[:, 0], _HEAT[:, band]) for band in (1, 2, 3)], axis=-1)
+    weight = (0.75 * strength**0.8)[..., None]
+    mixed = np.asarray(plain, np.float32) * (1 - weight) + colours * weight
+    return Image.fromarray(np.round(mixed).astype(np.uint8))
+
+
+def _distribution(probabilities: Grey, result: Result, months_to: float) -> Image.Image:
+    """The curve drawn three times too large, for smooth edges; labels are drawn after shrinking."""
+    over, left, right, base, top = 3, 14, CELL_PX - 14, CELL_PX - 42, 28
+
+    def across(months: float) -> float:
+        return left + (right - left) * months / months_to
+
+    big = Image.new("RGB", (CELL_PX * over, CELL_PX * over), PANEL)
+    draw = ImageDraw.Draw(big)
+
+    def scaled(*values: float) -> tuple[float, ...]:
+        return tuple(value * over for value in values)
+
+    if result.interval_months is not None:
+        low, high = result.interval_months
+        draw.rectangle(scaled(across(low), top, across(high), base), fill=(38, 66, 78))
+    for year in range(0, int(months_to / 12) + 1, 2):
+        draw.line(scaled(across(year * 12), base, across(year * 12), base + 5), fill=QUIET, width=over)
+    density = np.asarray(probabilities, float)
+    heights = density / max(float(density.max()), 1e-12) * (base - top - 12)
+    centres = (np.arange(density.size) + 0.5) * months_to / density.size
+    curve = [scaled(across(month), base - height) for month, height in zip(centres, heights, strict=True)]
+    draw.polygon([scaled(across(0), base), *curve, scaled(across(months_to), base)], fill=(47, 108, 112))
+    draw.line(curve, fill=TEAL, width=2 * over, joint="curve")
+    draw.line(scaled(left, base, right, base), fill=QUIET, width=over)
+    estimate = result.at_least_months if result.mature else result.bone_age_months
+    if estimate is not None:
+        draw.line(scaled(across(estimate), top, across(estimate), base), fill=AMBER, width=2 * over)
+    age = result.chronological_age_months
+    if age is not None and age <= months_to:
+        x = across(age)
+        draw.polygon([scaled(x, base), scaled(x - 6, base + 10), scaled(x + 6, base + 10)], fill=TEXT)
+    cell = big.resize((CELL_PX, CELL_PX), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(cell)
+    for year in range(0, int(months_to / 12) + 1, 2):
+        draw.text((across(year * 12), base + 26), str(year), QUIET, _font(12), anchor="ms")
+    legend = "line: at least" if result.mature else "line: estimate, band: interval"
+    if age is not None:
+        legend += ", triangle: chronological age"
+    draw.text((left, 18), legend, QUIET, _fitting(legend, right - left, 12), anchor="ls")
+    return cell
+
+
+def _grey(pixels: Grey) -> Image.Image:
+    return Image.fromarray(np.round(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _fitting(text: str, width: float, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font at ``size``, or smaller so that the text fits into ``width`` pixels."""
+    while size > 9 and _font(size).getlength(text) > width:
+        size -= 1
+    return _font(size)
+
+
+def _wrapped(text: str, width: int, size: int) -> list[str]:
+    return textwrap.wrap(text, max(20, int(width / (size * 0.52)))) if text else []

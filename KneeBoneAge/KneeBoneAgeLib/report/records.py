@@ -1,0 +1,230 @@
+"""One record a knee: what was found, the answer, and what is needed to point back to the film.
+
+Records carry no patient name or number; the DICOM UIDs identify the film.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..version import VERSION
+
+if TYPE_CHECKING:
+    from ..bundle import Bundle
+    from ..crop import KneeCrop
+    from ..estimator import FilmEstimate, KneeEstimate
+    from ..radiograph.film import Film
+
+RESEARCH_ONLY = "Research use only. Not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all records of a run share."""
+
+    bundle: str | None = None
+    bundle_sha256: str | None = None
+    scale_end_months: float | None = None
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Run:
+        return cls(bundle.name, bundle.sha256, bundle.manifest.architecture.months_to)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One knee, or a film without one (``knee_index`` 0); the order of the fields is that of the JSON.
+
+    Attributes
+    ----------
+    status : "ok", "refused" or "error".
+    knee_index : 1, 2, ... on the film from the viewer's left; 0 for the film itself.
+    box_px : [x0, y0, x1, y1] in continuous pixels of the original, pixel (0, 0) covering [0, 1) x [0, 1).
+    interval_months : [low, high]; of a mature knee from ``at_least_months`` to the end of the scale.
+    withheld_bone_age_months : the number of a refused knee, which is not to be used.
+    sex_source, age_source : "typed", "header" or None.
+    side_conflict : True when the fibula and the header name different sides.
+    """
+
+    file: str
+    status: str
+    reason: str | None = None
+    knee_index: int = 0
+    side: str = "unknown"
+    box_px: list[float] | None = None
+    crop_confidence: float | None = None
+    sex: str | None = None
+    chronological_age_months: float | None = None
+    bone_age_months: float | None = None
+    interval_months: list[float] | None = None
+    interval_level: float | None = None
+    mature: bool = False
+    bundle: str | None = None
+    bundle_sha256: str | None = None
+    refusal_kind: str | None = None
+    withheld_bone_age_months: float | None = None
+    at_least_months: float | None = None
+    crop_origin: str | None = None
+    crop_angle_deg: float | None = None
+    sex_source: str | None = None
+    age_source: str | None = None
+    spacing_mm: list[float] | None = None
+    spacing_source: str | None = None
+    polarity: str | None = None
+    view: str | None = None
+    body_part: str | None = None
+    side_from_header: str | None = None
+    side_conflict: bool = False
+    study_uid: str | None = None
+    series_uid: str | None = None
+    instance_uid: str | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+    version: str = VERSION
+    note: str = RESEARCH_ONLY
+
+    def json_line(self) -> bytes:
+        """The record as one line of JSON, UTF-8, with its line end."""
+        return (json.dumps(dataclasses.asdict(self), allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def error_result(file: str, reason: str, run: Run) -> Result:
+    """The record of a file that could not be read."""
+    return Result(
+        file=file,
+        status="error",
+        reason=reason,
+        bundle=run.bundle,
+        bundle_sha256=run.bundle_sha256,
+    )
+
+
+def crop_results(
+    file: str, film: Film, knees: Sequence[KneeCrop], reason: str | None, run: Run
+) -> list[Result]:
+    """Records of crops without estimates; of a film without knees one that says why."""
+    if not knees:
+        return [
+            Result(status="refused", reason=reason, refusal_kind="no knee", **_film_facts(file, film, run))
+        ]
+    facts = _film_facts(file, film, run)
+    return [
+        Result(status="ok", **facts, **_crop_facts(index, crop, film))
+        for index, crop in enumerate(knees, start=1)
+    ]
+
+
+def estimate_results(file: str, estimate: FilmEstimate, run: Run) -> list[Result]:
+    """Records of all knees of a film; of a film without knees one that says why."""
+    film = estimate.film
+    if not estimate.knees:
+        return crop_results(file, film, (), estimate.finding.reason, run)
+    facts = _film_facts(file, film, run)
+    return [
+        Result(
+            status=knee.status,
+            reason=knee.reason,
+            **facts,
+            **_crop_facts(index, knee.crop, film),
+            **_age_facts(knee, run),
+        )
+        for index, knee in enumerate(estimate.knees, start=1)
+    ]
+
+
+def _film_facts(file: str, film: Film, run: Run) -> dict[str, Any]:
+    return {
+        "file": file,
+        "sex": film.sex,
+        "sex_source": _source(film, "sex"),
+        "chronological_age_months": _number(film.age_months, 2),
+        "age_source": _source(film, "age_months"),
+        "spacing_mm": _numbers(film.spacing_mm, 6),
+        "spacing_source": film.spacing_source,
+        "polarity": film.polarity,
+        "view": film.view,
+        "body_part": film.body_part,
+        "side_from_header": _header_side(film),
+        "study_uid": film.identifiers.study_uid,
+        "series_uid": film.identifiers.series_uid,
+        "instance_uid": film.identifiers.instance_uid,
+        "notes": list(film.notes),
+        "bundle": run.bundle,
+        "bundle_sha256": run.bundle_sha256,
+    }
+
+
+def _crop_facts(index: int, crop: KneeCrop, film: Film) -> dict[str, Any]:
+    return {
+        "knee_index": index,
+        "side": crop.side,
+        "box_px": _numbers(crop.box_px, 2),
+        "crop_confidence": _number(crop.confidence, 4),
+        "crop_origin": crop.origin,
+        "crop_angle_deg": _number(crop.angle_deg, 2),
+        "side_conflict": {crop.side, _header_side(film)} == {"R", "L"},
+    }
+
+
+def _age_facts(knee: KneeEstimate, run: Run) -> dict[str, Any]:
+    interval = knee.interval_months
+    if knee.mature and knee.at_least_months is not None and run.scale_end_months is not None:
+        interval = (knee.at_least_months, run.scale_end_months)
+    usable = knee.status == "ok"
+    return {
+        "refusal_kind": knee.refusal_kind,
+        "bone_age_months": _number(knee.bone_age_months, 2) if usable and not knee.mature else None,
+        "withheld_bone_age_months": _number(knee.withheld_bone_age_months, 2),
+        "interval_months": _numbers(interval, 2) if usable else None,
+        "interval_level": _number(knee.interval_level, 4) if usable else None,
+        "mature": bool(knee.mature) and usable,
+        "at_least_months": _number(knee.at_least_months, 2) if usable else None,
+    }
+
+
+def _source(film: Film, fact: str) -> str | None:
+    if fact in film.typed:
+        return "typed"
+    return None if getattr(film, fact) is None else "header"
+
+
+def _header_side(film: Film) -> str | None:
+    return None if "side" in film.typed else film.side
+
+
+def _number(value: float | None, digits: int) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return round(float(value), digits)
+
+
+def _numbers(values: Iterable[float] | None, digits: int) -> list[Any] | None:
+    return None if values is None else [_number(value, digits) for value in values]
+
+
+def format_age(months: float) -> str:
+    """Months as a clinic says them: ``"9 y 7 m"``."""
+    years, rest = divmod(round(months), 12)
+    return f"{years} y {rest} m"
+
+
+def headline(result: Result) -> str:
+    """The answer for one knee in a few words."""
+    if result.status != "ok":
+        return "not read" if result.status == "error" else "refused"
+    if result.mature and result.at_least_months is not None:
+        return f"mature, at least {format_age(result.at_least_months)} ({result.at_least_months:.0f} months)"
+    if result.bone_age_months is None:
+        return "crop only"
+    return f"{format_age(result.bone_age_months)} ({result.bone_age_months:.1f} months)"
+
+
+def side_name(result: Result) -> str:
+    """``"Right knee"``, ``"Left knee"``, ``"Knee"`` or, of a film without one, ``"Film"``."""
+    if result.knee_index == 0:
+        return "Film"
+    return {"R": "Right knee", "L": "Left knee"}.get(result.side, "Knee")

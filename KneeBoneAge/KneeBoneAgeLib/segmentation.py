@@ -1,0 +1,434 @@
+"""Finding the knees on a film: a small U-Net marks joint centres, their width, axis and fibula, and labels the bones.
+
+Two looks through the same network. The first sees the whole film, strongly reduced, and proposes joint centres.
+The second sees four widths around each proposal, cut from the film; it decides whether that is a frontal knee and
+gives the final centre, width, axis and side. Heat-map, offset and log width decide; the bone labels are for people.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .crop import (
+    WIDTH_FACTOR,
+    Floats,
+    KneeCrop,
+    block_means,
+    film_from_crop,
+    inside_fraction,
+    sample,
+    whole_film,
+)
+
+if TYPE_CHECKING:
+    from .radiograph.film import Film
+
+LABELS = ("background", "femur", "tibia", "fibula", "patella")
+STRIDE = 4
+"""Input pixels per cell of the network's maps."""
+
+REFERENCE_WIDTH_PX = 48.0
+"""The network's log width is relative to this; a knee at the second look is this wide."""
+
+REFERENCE_ANGLE_DEG = 30.0
+
+OTHER_PARTS = frozenset(
+    "ABDOMEN ANKLE BREAST CHEST CLAVICLE CSPINE ELBOW FINGER FOOT HAND HEAD JAW LSPINE PELVIS RIB SHOULDER SKULL SPINE"
+    " THORAX TOE TSPINE WRIST".split()
+)
+"""DICOM body parts (PS3.16 annex L) on whose films no knee is looked for."""
+
+DEFAULT_CONFIG: dict[str, Any] = {
+    "encoder": "tu-resnet10t",
+    "encoder_options": {"channels": [48, 96, 160, 16], "stem_width": 16},
+    "decoder_channels": [96, 64, 32],
+    "hidden_channels": 64,
+    "size_px": 192,
+    "proposal_threshold": 0.15,
+    "knee_threshold": 0.5,
+    "most_knees": 2,
+}
+"""Architecture and decoding of the finder; a bundle stores it beside the weights."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found on one film.
+
+    Attributes
+    ----------
+    knees : crops in the order viewer's left to right; empty when ``reason`` says why.
+    reason : why nothing is cropped, in words; None when there is a knee.
+    notes : what a reader must know, e.g. that header and fibula disagree on the side.
+    """
+
+    knees: tuple[KneeCrop, ...]
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One decoded joint, in input pixels of the network; ``fibula_left`` is a probability (viewer's left)."""
+
+    x: float
+    y: float
+    width: float
+    angle_deg: float
+    fibula_left: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Outputs of the network for a batch; cells are `STRIDE` input pixels.
+
+    Attributes
+    ----------
+    heat : (N, h, w) logits of a joint centre.
+    offset : (N, 2, h, w) x and y of the centre relative to the middle of the cell, in cells.
+    log_width : (N, h, w) log of width / `REFERENCE_WIDTH_PX`.
+    angle : (N, h, w) lean of the axis in `REFERENCE_ANGLE_DEG`.
+    fibula : (N, h, w) logits of "fibula on the viewer's left".
+    labels : (N, 5, h, w) logits of `LABELS`.
+    present : (N,) logits of "a frontal knee is in the field".
+    """
+
+    heat: Tensor
+    offset: Tensor
+    log_width: Tensor
+    angle: Tensor
+    fibula: Tensor
+    labels: Tensor
+    present: Tensor
+
+
+class FinderNetwork(nn.Module):
+    """U-Net of segmentation-models-pytorch whose decoder stops at stride 4, with heads for joints and bones."""
+
+    def __init__(self, config: Mapping[str, Any] = DEFAULT_CONFIG) -> None:
+        super().__init__()
+        import segmentation_models_pytorch as smp
+
+        decoder_channels = list(config["decoder_channels"])
+        hidden = int(config["hidden_channels"])
+        unet = smp.Unet(
+            config["encoder"],
+            encoder_depth=len(decoder_channels) + 1,
+            encoder_weights=None,
+            # The last block would only enlarge the maps beyond stride 4; it is taken off again.
+            decoder_channels=[*decoder_channels, 8],
+            in_channels=8,
+            classes=1,
+            **config["encoder_options"],
+        )
+        del unet.decoder.blocks[-1]
+        self.encoder, self.decoder = unet.encoder, unet.decoder
+        self.head = nn.Sequential(
+            nn.Conv2d(decoder_channels[-1], hidden, 1), nn.ReLU(), nn.Conv2d(hidden, 6 + len(LABELS), 1)
+        )
+        self.present = nn.Linear(unet.encoder.out_channels[-1], 1)
+        with torch.no_grad():
+            self.head[-1].bias.zero_()
+            self.head[-1].bias[0] = -4.0  # a centre is rare
+
+    def forward(self, pictures: Tensor) -> Maps:
+        """Pictures (N, 1, H, W) with grey values of any scale, H and W multiples of 64."""
+        features = self.encoder(functional.pixel_unshuffle(prepare(pictures), 2))
+        maps = self.head(self.decoder(features))
+        deepest = features[-1].mean(dim=(2, 3)) + features[-1].amax(dim=(2, 3))
+        return Maps(
+            heat=maps[:, 0],
+            offset=maps[:, 1:3],
+            log_width=maps[:, 3],
+            angle=maps[:, 4],
+            fibula=maps[:, 5],
+            labels=maps[:, 6:],
+            present=self.present(deepest)[:, 0],
+        )
+
+
+def prepare(pictures: Tensor) -> Tensor:
+    """Two views of each picture, free of exposure: standardised, and with local mean and contrast levelled.
+
+    Parameters
+    ----------
+    pictures : (N, 1, H, W), 0 outside of the film; H and W multiples of 8.
+
+    Returns
+    -------
+    (N, 2, H, W) of about -2..2.
+    """
+    seen = (pictures > 0).to(pictures.dtype)
+    count = seen.sum(dim=(2, 3), keepdim=True).clamp_min(1)
+    mean = pictures.sum(dim=(2, 3), keepdim=True) / count
+    centred = (pictures - mean) * seen
+    scale = (centred.square().sum(dim=(2, 3), keepdim=True) / count).sqrt().clamp_min(1e-4)
+    standard = (centred / scale).clamp(-2.5, 2.5)
+    coarse = functional.avg_pool2d(torch.cat([standard, standard.square(), seen], dim=1), 8)
+    smooth = functional.avg_pool2d(coarse, 5, stride=1, padding=2, count_include_pad=False)
+    smooth = functional.interpolate(smooth, size=pictures.shape[2:], mode="bilinear", align_corners=False)
+    share = smooth[:, 2:].clamp_min(1e-2)
+    local = smooth[:, :1] / share
+    spread = (smooth[:, 1:2] / share - local.square()).clamp_min(0).sqrt() + 0.1
+    levelled = ((standard - local) / spread * seen).clamp(-2.5, 2.5)
+    return torch.cat([standard - 2.5 * (1 - seen), levelled], dim=1)
+
+
+def decode(maps: Maps, index: int, threshold: float, most: int) -> list[Joint]:
+    """Peaks of the heat-map of one picture, best first, no two closer than 0.6 of a width."""
+    heat = maps.heat[index].float().sigmoid()
+    peak = functional.max_pool2d(heat[None, None], 3, stride=1, padding=1)[0, 0]
+    ranked = (
+        torch.where(heat >= peak, heat, torch.zeros_like(heat)).flatten().topk(min(8 * most, heat.numel()))
+    )
+    joints: list[Joint] = []
+    for score, place in zip(ranked.values.tolist(), ranked.indices.tolist(), strict=True):
+        if score < threshold or len(joints) == most:
+            break
+        joint = _read_joint(maps, index, heat, *divmod(place, heat.shape[1]))
+        if all(math.hypot(joint.x - o.x, joint.y - o.y) > 0.6 * max(joint.width, o.width) for o in joints):
+            joints.append(joint)
+    return joints
+
+
+def _read_joint(maps: Maps, index: int, heat: Tensor, row: int, col: int) -> Joint:
+    """Mean of what the cells around a peak say about it, weighted by their heat."""
+    rows = slice(max(row - 1, 0), row + 2)
+    cols = slice(max(col - 1, 0), col + 2)
+    weight = heat[rows, cols] / heat[rows, cols].sum()
+
+    def mean(values: Tensor) -> float:
+        return float((values.float() * weight).sum())
+
+    down, across = torch.meshgrid(
+        torch.arange(rows.start, rows.start + weight.shape[0], device=heat.device) + 0.5,
+        torch.arange(cols.start, cols.start + weight.shape[1], device=heat.device) + 0.5,
+        indexing="ij",
+    )
+    log_width = min(max(mean(maps.log_width[index, rows, cols]), -3.0), 3.0)
+    return Joint(
+        x=STRIDE * mean(across + maps.offset[index, 0, rows, cols]),
+        y=STRIDE * mean(down + maps.offset[index, 1, rows, cols]),
+        width=REFERENCE_WIDTH_PX * math.exp(log_width),
+        angle_deg=REFERENCE_ANGLE_DEG * mean(maps.angle[index, rows, cols]),
+        fibula_left=1 / (1 + math.exp(-min(max(mean(maps.fibula[index, rows, cols]), -30.0), 30.0))),
+        score=float(heat[row, col]),
+    )
+
+
+class KneeFinder:
+    """The network with its weights and thresholds, ready for films.
+
+    Parameters
+    ----------
+    tensors : state dict of `FinderNetwork` (float16 is widened).
+    config : as `DEFAULT_CONFIG`.
+
+    Raises
+    ------
+    RuntimeError : the weights do not belong to the architecture.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], config: Mapping[str, Any], device: str | torch.device = "cpu"
+    ) -> None:
+        self.config = {**DEFAULT_CONFIG, **config}
+        self.device = torch.device(device)
+        network = FinderNetwork(self.config)
+        network.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+        )
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+
+    def find(self, film: Film) -> Finding:
+        """The frontal knees of a film, or the reason why there is none."""
+        reason = self._unsuitable(film)
+        if reason:
+            return Finding((), reason)
+        reduced, block = _reduce(film.pixels, self.config["size_px"])
+        proposals = self._propose(reduced)
+        if not proposals:
+            return Finding(
+                (), "no frontal knee found on the film: lateral view, another body part, or too little of it"
+            )
+        looks = self._look_again(reduced, proposals)
+        best = max(crop.confidence for crop in looks)
+        knees = _distinct(
+            [
+                _scaled(crop, block)
+                for crop in looks
+                if crop.confidence >= self.config["knee_threshold"]
+                and inside_fraction(crop.box_px, reduced.shape) > 0.5
+                and _on_film(crop, reduced.shape)
+            ],
+            self.config["most_knees"],
+        )
+        if not knees:
+            return Finding(
+                (),
+                f"what looks like a knee at first is not a frontal knee on the film (confidence {best:.2f})",
+            )
+        knees, notes = settle_sides(knees, film.side)
+        return Finding(knees, None, notes)
+
+    def masks(self, film: Film) -> NDArray[np.uint8]:
+        """Label map (rows, cols) of the bones around the knees of a film, indices into `LABELS`."""
+        rows, cols = film.pixels.shape
+        labels = np.zeros((rows, cols), np.uint8)
+        reduced, block = _reduce(film.pixels, self.config["size_px"])
+        for crop in self.find(film).knees:
+            view = replace(crop, mirrored=False, side_px=crop.side_px * 2, angle_deg=0.0)
+            maps, size = self._see(reduced, [_scaled(view, 1 / block)])
+            x0, y0, x1, y1 = view.box_px
+            left, top, right, bottom = (max(0, int(v)) for v in (x0, y0, x1, y1))
+            right, bottom = min(right, cols), min(bottom, rows)
+            grid = functional.affine_grid(
+                torch.tensor(
+                    [
+                        [(right - left) / (x1 - x0), 0, (left + right - x0 - x1) / (x1 - x0)],
+                        [0, (bottom - top) / (y1 - y0), (top + bottom - y0 - y1) / (y1 - y0)],
+                    ]
+                )[None],
+                [1, 1, bottom - top, right - left],
+                align_corners=False,
+            )
+            shares = functional.grid_sample(
+                maps.labels.float().cpu(), grid, padding_mode="border", align_corners=False
+            )
+            part = shares[0].argmax(dim=0).to(torch.uint8).numpy()
+            region = labels[top:bottom, left:right]
+            np.copyto(region, part, where=region == 0)
+        return labels
+
+    def _unsuitable(self, film: Film) -> str | None:
+        """Why no knee needs to be looked for, from size, contrast and header."""
+        rows, cols = film.pixels.shape
+        if min(rows, cols) < 64:
+            return f"film of {cols} x {rows} pixels is too small to show a knee (64 needed)"
+        if film.view == "lateral":
+            return "lateral view according to the header; only frontal films are used"
+        part = (film.body_part or "").upper().replace(" ", "")
+        if part in OTHER_PARTS:
+            return f"body part {part} according to the header, not a knee"
+        thinned = film.pixels[:: max(1, rows // 200), :: max(1, cols // 200)]
+        low, high = np.percentile(thinned, (1, 99))
+        if not high - low > 0.01:
+            return "blank film: it shows no contrast"
+        return None
+
+    def _propose(self, reduced: Floats) -> list[KneeCrop]:
+        """First look: joint proposals on the whole film."""
+        matrix, shape = whole_film(reduced.shape, self.config["size_px"])
+        maps = self._run(sample(reduced, matrix, shape)[None])
+        proposals = decode(maps, 0, self.config["proposal_threshold"], self.config["most_knees"] + 1)
+        return [_crop_of(joint, matrix) for joint in proposals]
+
+    def _look_again(self, reduced: Floats, proposals: Sequence[KneeCrop]) -> list[KneeCrop]:
+        """Second look: each proposal refined, or with confidence 0 when nothing is at its middle."""
+        views = [replace(crop, side_px=crop.side_px * 2, angle_deg=0.0, mirrored=False) for crop in proposals]
+        maps, size = self._see(reduced, views)
+        refined = []
+        for index, view in enumerate(views):
+            near = [
+                joint
+                for joint in decode(maps, index, 0.02, 3)
+                if math.hypot(joint.x - size / 2, joint.y - size / 2) < 0.6 * REFERENCE_WIDTH_PX
+            ]
+            if not near:
+                refined.append(replace(proposals[index], confidence=0.0))
+                continue
+            present = float(maps.present[index].float().sigmoid())
+            crop = _crop_of(near[0], film_from_crop(view, size))
+            refined.append(replace(crop, confidence=math.sqrt(present * near[0].score)))
+        return refined
+
+    def _see(self, reduced: Floats, views: Sequence[KneeCrop]) -> tuple[Maps, int]:
+        size = int(self.config["size_px"])
+        cuts = [sample(reduced, film_from_crop(view, size), (size, size)) for view in views]
+        return self._run(np.stack(cuts)), size
+
+    def _run(self, pictures: NDArray[np.float32]) -> Maps:
+        with torch.inference_mode():
+            batch = torch.from_numpy(pictures)[:, None].to(self.device)
+            return self.network(batch.contiguous(memory_format=torch.channels_last))
+
+
+def _reduce(pixels: Floats, size: int) -> tuple[NDArray[np.float32], int]:
+    """The film in block means, still fine enough for both looks, and the block's side in pixels."""
+    matrix, _ = whole_film(pixels.shape, size)
+    block = max(1, int(matrix[0, 0] / 4))
+    return block_means(pixels, block), block
+
+
+def _crop_of(joint: Joint, matrix: Floats) -> KneeCrop:
+    """The crop on the film of a joint seen in an unturned, unmirrored view with this view-to-film matrix."""
+    step = float(matrix[0, 0])
+    x, y = matrix[:, :2] @ (joint.x, joint.y) + matrix[:, 2]
+    left = joint.fibula_left >= 0.5
+    return KneeCrop(
+        centre_px=(float(x), float(y)),
+        side_px=WIDTH_FACTOR * joint.width * step,
+        angle_deg=joint.angle_deg,
+        side="unknown" if 0.4 < joint.fibula_left < 0.6 else "R" if left else "L",
+        mirrored=not left,
+        confidence=joint.score,
+    )
+
+
+def _scaled(crop: KneeCrop, factor: float) -> KneeCrop:
+    x, y = crop.centre_px
+    return replace(crop, centre_px=(x * factor, y * factor), side_px=crop.side_px * factor)
+
+
+def _on_film(crop: KneeCrop, shape: tuple[int, int]) -> bool:
+    """The joint centre itself is on the film: a knee more than half outside is none."""
+    return 0 <= crop.centre_px[0] <= shape[1] and 0 <= crop.centre_px[1] <= shape[0]
+
+
+def _distinct(crops: Sequence[KneeCrop], most: int) -> list[KneeCrop]:
+    """The surest crops, none closer than 0.8 widths to a surer one."""
+    kept: list[KneeCrop] = []
+    for crop in sorted(crops, key=lambda one: -one.confidence):
+        if all(math.dist(crop.centre_px, o.centre_px) > 0.8 * max(crop.width_px, o.width_px) for o in kept):
+            kept.append(crop)
+    return kept[:most]
+
+
+def settle_sides(
+    crops: Sequence[KneeCrop], header_side: str | None
+) -> tuple[tuple[KneeCrop, ...], tuple[str, ...]]:
+    """Order crops from the viewer's left to right and settle their sides.
+
+    The fibula decides; two knees beside each other are a right and a left one (viewed from the front, right knee on
+    the viewer's left); the header decides only where the fibula could not be seen, and a contradiction is noted.
+    """
+    ordered = sorted(crops, key=lambda one: one.centre_px[0])
+    notes: list[str] = []
+    if len(ordered) == 2 and {crop.side for crop in ordered} != {"R", "L"}:
+        if any(crop.side != "unknown" for crop in ordered):
+            notes.append(
+                "fibula unclear on one of two knees: sides taken from their places, right knee on the left"
+            )
+        ordered = [
+            replace(crop, side=side, mirrored=side == "L") for crop, side in zip(ordered, "RL", strict=True)
+        ]
+    elif len(ordered) == 1 and header_side in ("R", "L"):
+        crop = ordered[0]
+        if crop.side == "unknown":
+            notes.append(f"fibula unclear: side {header_side} taken from the header")
+            ordered = [replace(crop, side=header_side, mirrored=header_side == "L")]
+        elif crop.side != header_side:
+            notes.append(
+                f"the fibula shows a {crop.side} knee, the header says {header_side}: check the side"
+            )
+    return tuple(ordered), tuple(notes)

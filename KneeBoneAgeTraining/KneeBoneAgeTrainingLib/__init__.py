@@ -1,0 +1,1 @@
+"""Training of knee bone-age models; imports KneeBoneAgeLib, never the reverse."""

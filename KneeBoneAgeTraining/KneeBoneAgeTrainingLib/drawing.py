@@ -1,0 +1,177 @@
+"""Phantom pictures for training: crops of knees for the age networks, small films for the knee finder.
+
+Both are drawn coarsely (a crop is 160 pixels wide, a film 256) by the same anatomy and the same image formation as the
+phantom's full-size films; the crops are cut by the same `KneeBoneAgeLib.crop` as at estimating time.
+
+    python -m KneeBoneAgeTrainingLib.drawing crops OUT --children 4000 --seed 11 [--first 0] [--others 0.0]
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, letterbox, sample
+from KneeBoneAgeLib.phantom.anatomy import KneeTruth
+from KneeBoneAgeLib.phantom.children import Child, draw_children
+from KneeBoneAgeLib.phantom.look import Look, expose
+from KneeBoneAgeLib.phantom.maturation import INDICATOR_NAMES
+from KneeBoneAgeLib.phantom.scenes import Scene, frontal_film, knee_view, lateral_film, other_film
+
+from .crop_cache import KNEE, MARGIN, CropCache, CropLabels
+
+VIEW_PX = 352
+"""Pixels of the surroundings of a knee from which a training crop is cut (2.9 widths: 0.6 mm a pixel at 75 mm)."""
+
+FINDER_KINDS = {
+    "single": 0.27, "edge": 0.1, "bilateral": 0.1, "long": 0.05, "leg": 0.1,
+    "closeup": 0.14, "lateral": 0.1, "other": 0.13, "empty": 0.01,
+}  # fmt: skip
+"""How often each kind of film is drawn for the finder; "closeup" is the surroundings of a knee or of a false find."""
+
+
+@dataclass(frozen=True)
+class FinderSample:
+    """A small film with its truth.
+
+    Attributes
+    ----------
+    image : (S, S) float32 in [0, 1], bone bright, letterboxed.
+    labels : (S, S) uint8, `anatomy.LABELS`.
+    knees : tuple of (x, y, width, angle_deg, fibula_on_left) in pixels of the image.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    knees: tuple[tuple[float, float, float, float, bool], ...]
+
+
+def crop_of(truth: KneeTruth) -> KneeCrop:
+    """The reference crop of a drawn knee."""
+    return KneeCrop(
+        truth.centre_px, 2.0 * truth.width_px, truth.angle_deg, truth.side, mirrored=not truth.fibula_on_left
+    )
+
+
+def knee_crop(child: Child, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+    """A crop of one knee of a child with `MARGIN` around it, (S, S) uint8 of the film's grey values."""
+    scene = knee_view(child.indicators, child.chronological_age_months, rng, VIEW_PX, bool(rng.random() < 0.5))
+    return _cut_crop(scene, rng, strength)
+
+
+def _cut_crop(scene: Scene, rng: np.random.Generator, strength: float) -> np.ndarray:
+    film = _expose(scene, rng, strength)
+    patch = cut(film, crop_of(scene.knees[0]), round(SIZE_PX * MARGIN), MARGIN)
+    return (np.clip(patch, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _expose(scene: Scene, rng: np.random.Generator, strength: float, small: bool = False) -> np.ndarray:
+    look = Look.draw(rng, strength)
+    return expose(scene.canvas, look, rng)
+
+
+def finder_sample(rng: np.random.Generator, size: int = 256) -> FinderSample:
+    """One film for the finder, of a random kind, child and look."""
+    kind = str(rng.choice(list(FINDER_KINDS), p=list(FINDER_KINDS.values())))
+    if rng.random() < 0.3:
+        age = rng.uniform(0, 72)
+    else:
+        age = rng.uniform(60, 228) if rng.random() < 0.5 else 228.0
+    child = draw_children(1, int(rng.integers(2**31)), chronological_age_months=[min(age, 216.0)], with_oracle=False)[0]
+    years = child.chronological_age_months / 12
+    drawn = int(size * rng.choice([1.0, 1.25, 1.5]))
+    closeup = kind == "closeup"
+    if closeup:
+        kind = str(rng.choice(["single", "edge", "bilateral", "leg", "lateral", "other"], p=[0.4, 0.1, 0.1, 0.1, 0.15, 0.15]))
+        drawn = int(size * 1.6)
+    if kind in ("lateral",):
+        scene = lateral_film(child.indicators, child.chronological_age_months, rng, pixels=drawn)
+    elif kind in ("other", "empty"):
+        scene = other_film(rng, years, drawn, "empty" if kind == "empty" else None)
+    else:
+        scene = frontal_film(
+            child.indicators, child.chronological_age_months, rng, kind, bool(rng.random() < 0.5), pixels=drawn
+        )
+    film = _expose(scene, rng, 1.6, small=True)
+    matrix = _view(scene, rng, size) if closeup else letterbox(film.shape, size)
+    image = np.clip(sample(film, matrix, (size, size)), 0, 1).astype(np.float32)
+    v, u = np.mgrid[0:size, 0:size] + 0.5
+    columns = np.floor(matrix[0, 0] * u + matrix[0, 2]).astype(int)
+    rows = np.floor(matrix[1, 1] * v + matrix[1, 2]).astype(int)
+    inside = (columns >= 0) & (rows >= 0) & (columns < film.shape[1]) & (rows < film.shape[0])
+    labels = np.zeros((size, size), np.uint8)
+    labels[inside] = scene.canvas.labels[rows[inside], columns[inside]]
+    step = matrix[0, 0]
+    knees = []
+    for knee in scene.knees:
+        x, y = (knee.centre_px[0] - matrix[0, 2]) / step, (knee.centre_px[1] - matrix[1, 2]) / step
+        if 0 <= x < size and 0 <= y < size:
+            knees.append((x, y, knee.width_px / step, knee.angle_deg, knee.fibula_on_left))
+    return FinderSample(image, labels, tuple(knees))
+
+
+def _view(scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
+    """The square around a candidate that the finder looks at a second time: a knee, or anything else."""
+    rows, columns = scene.canvas.shape
+    if scene.knees:
+        knee = scene.knees[rng.integers(len(scene.knees))]
+        side = 4.0 * knee.width_px * np.exp(rng.normal(0, 0.15))
+        x, y = np.array(knee.centre_px) + rng.normal(0, 0.2, 2) * knee.width_px
+    else:
+        side = rng.uniform(0.25, 1.0) * max(rows, columns)
+        x, y = rng.uniform(0.25, 0.75) * columns, rng.uniform(0.25, 0.75) * rows
+    step = side / size
+    return np.array([[step, 0.0, x - side / 2], [0.0, step, y - side / 2]])
+
+
+def _labels(children: list[Child], kinds: list[str]) -> CropLabels:
+    def numbers(name: str) -> np.ndarray:
+        return np.array([getattr(c, name) for c in children], np.float32)
+
+    return CropLabels(
+        sex=np.array([0 if c.sex == "F" else 1 for c in children], np.int64),
+        age_months=numbers("chronological_age_months"),
+        true_months=numbers("true_bone_age_months"),
+        assigned_months=numbers("bone_age_months"),
+        pseudo_months=numbers("pseudo_label_months"),
+        patient_id=np.array([c.patient_id for c in children], np.str_),
+        indicators=np.array([c.indicators.as_vector() for c in children], np.float32),
+        maturities=np.array([[c.maturities[n] for n in INDICATOR_NAMES] for c in children], np.float32),
+        maturity_known=np.array([[c.readable[n] for n in INDICATOR_NAMES] for c in children], bool),
+        kind=np.array(kinds, np.str_),
+        oracle_months=numbers("oracle_months"),
+        oracle_no_age_months=numbers("oracle_no_age_months"),
+    )
+
+
+def draw_crops(out: Path, children: int, seed: int, part: int = 250, worker: int = 0, workers: int = 1, oracle: bool = False) -> None:
+    """Draw one crop a child into a cache, in parts; parts that are there already are kept (resume).
+
+    Workers share the parts: worker ``k`` of ``n`` draws parts k, k + n, …
+    """
+    everybody = draw_children(children, seed, with_oracle=oracle)
+    for number in range(worker, -(-children // part), workers):
+        if (out / f"images-{number:04d}.npy").exists():
+            continue
+        some = everybody[number * part : (number + 1) * part]
+        pictures = []
+        for i, child in enumerate(some):
+            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, number * part + i)))
+            pictures.append(knee_crop(child, rng))
+        CropCache.write(out, number, np.stack(pictures), _labels(some, [KNEE] * len(some)))
+        print(f"{out.name}: part {number} of {-(-children // part)}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--children", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--worker", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--oracle", action="store_true")
+    given = parser.parse_args()
+    draw_crops(given.out, given.children, given.seed, worker=given.worker, workers=given.workers, oracle=given.oracle)
