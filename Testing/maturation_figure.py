@@ -1,5 +1,5 @@
-"""A figure of the phantom's numbers: breadths and stage medians against the real children of SVAD, the indicators'
-curves, and the oracle's error by bone age. Usage: `python Testing/maturation_figure.py OUT.png [--svad FILE]`."""
+"""A figure of the phantom's numbers: breadths and stage medians against the real children of SVAD, the
+indicators' curves, and the oracle's error by bone age. `python Testing/maturation_figure.py OUT.png`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EACH = 8  # virtual children for each real one
 def draw_breadths(
     axes: Axes, rows: list[dict[str, str]], children: list[Child], column: str, name: str
 ) -> None:
-    """Mean by sex and age band: real with standard error, virtual children of the same sexes and ages as a line."""
+    """Mean by sex and age band: real with standard error, virtual children of the same ages as a line."""
     years = np.array([float(row["agey"]) for row in rows])
     real = np.array([float(row[column]) if row[column] != "NA" else np.nan for row in rows])
     drawn = np.array([getattr(c.indicators, name) for c in children]).reshape(len(rows), EACH).mean(axis=1)
@@ -119,7 +119,9 @@ def draw_oracle(axes: Axes, children: list[Child]) -> None:
     true = np.array([c.true_bone_age_months for c in children])
     told = np.array([(c.oracle_months, c.oracle_no_age_months, c.chronological_age_months) for c in children])
     overall = np.abs(told - true[:, None]).mean(axis=0)
-    axes.set(title="oracle MAE {:.2f}, without age {:.2f}, age alone {:.2f} months".format(*overall))
+    axes.set_title(
+        "oracle MAE {:.2f}, without age {:.2f}, age alone {:.2f} months".format(*overall), fontsize=10
+    )
     axes.set(xlabel="true bone age (y)", ylabel="mean absolute error (months)", ylim=(0, 18))
     axes.legend(frameon=False, fontsize=7, ncols=2)
 

@@ -88,14 +88,14 @@ class Metric(_Section):
 
 
 class IntervalCalibration(_Section):
-    """`intervals.Calibration` as JSON, and the age from which on a knee is reported as mature."""
+    """`intervals.Calibration` as JSON, and the age by sex from which on a knee is reported as mature."""
 
     level: float = Field(gt=0, lt=1)
     target: Literal["true", "assigned"]
     edges_months: tuple[Months, ...]
     shift: tuple[float, ...]
     count: tuple[int, ...]
-    mature_from_months: Months | None = None
+    mature_from_months: dict[Literal["F", "M"], Months] | None = None
 
     @model_validator(mode="after")
     def _one_shift_a_band(self) -> Self:
@@ -271,8 +271,8 @@ def card(bundle: Bundle) -> str:
         f"Scale         {net.months_from:g} to {net.months_to:g} months in {net.network.bins} bins",
         f"Intervals     {facts.calibration.level:.0%} of {facts.calibration.target} bone ages, by age band",
     ]
-    if facts.calibration.mature_from_months is not None:
-        lines.append(f"Mature        from {facts.calibration.mature_from_months:g} months on")
+    for sex, months in (facts.calibration.mature_from_months or {}).items():
+        lines.append(f"Mature        from {months:g} months on ({sex})")
     for metric in facts.metrics:
         figure = f"{metric.name} {metric.value:g} {metric.unit}".rstrip()
         lines.append(f"Measured      {figure}  {metric.data}".rstrip())

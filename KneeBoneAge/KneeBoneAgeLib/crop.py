@@ -4,8 +4,8 @@ This is the only file that converts coordinates. Three frames occur:
 
 film      continuous (x, y) pixels of the original, x to the viewer's right, y down; pixel (column 0, row 0)
           covers [0, 1) x [0, 1), so its middle lies at (0.5, 0.5).
-crop      continuous (u, v) pixels of the cut square of ``size`` pixels, same convention. The limb axis is upright
-          and the fibula lies on the viewer's LEFT, as on the film of a right knee.
+crop      continuous (u, v) pixels of the cut square of ``size`` pixels, same convention. The limb axis is
+          upright and the fibula lies on the viewer's LEFT, as on the film of a right knee.
 heat-map  grids of the finder; `segmentation` turns them into film coordinates with the functions here.
 
 The angle of a crop is the lean of the limb axis: the direction towards the hip is (sin a, -cos a) in film
@@ -132,18 +132,18 @@ def cut(film_pixels: Floats, crop: KneeCrop, size: int = SIZE_PX, margin: float 
 
 
 def whole_film(shape: tuple[int, int], size: int) -> tuple[Floats, tuple[int, int]]:
-    """View of a whole film of ``shape`` (rows, cols): as many pixels as a 6:5 film has at ``size`` on its long side.
+    """View of a whole film of ``shape`` (rows, cols), of as many pixels as a 6:5 film whose long side is ``size``.
 
     A long film keeps its knees large this way and costs no more than another.
 
     Returns
     -------
-    matrix, shape : 2 x 3 affine from (u, v) of the view to the film, centred in it, and the view's (rows, cols),
-        multiples of 64.
+    matrix, shape : 2 x 3 affine from (u, v) of the view to the film, and the view's (rows, cols),
+        multiples of 32.
     """
     rows, cols = shape
     step = max(math.sqrt(rows * cols / (size * size * 5 / 6)), max(rows, cols) / (4 * size))
-    height, width = (max(64, 64 * math.ceil(length / step / 64 - 0.15)) for length in shape)
+    height, width = (max(64, 32 * math.ceil(length / step / 32 - 0.15)) for length in shape)
     # Rounding to the grid may not leave a strip of the film out: shrink by the little that is missing.
     step = max(step, rows / height, cols / width)
     matrix = np.array([[step, 0.0, (cols - step * width) / 2], [0.0, step, (rows - step * height) / 2]])
@@ -207,8 +207,8 @@ def block_means(pixels: Floats, block: int) -> NDArray[np.float32]:
 def normalise(patch: Floats) -> NDArray[np.float32]:
     """Scale grey values so that the 1st and 99th percentile become -1 and 1, and clip there.
 
-    Pixels that are exactly 0 (outside of the film, collimated) do not count, so that black borders do not change
-    what the bone looks like. A patch without contrast becomes 0.
+    Pixels that are exactly 0 (outside of the film, collimated) do not count, so that black borders do not
+    change what the bone looks like. A patch without contrast becomes 0.
 
     Parameters
     ----------
@@ -232,8 +232,8 @@ def crop_from_box(box: Box, side: str | None = None, film: Film | None = None) -
 
     Parameters
     ----------
-    box : (x0, y0, x1, y1) in film pixels, corners in either order. The network sees squares, so a box that is not
-        one becomes the square of its longer side around its middle; `KneeCrop.box_px` is the square in use.
+    box : (x0, y0, x1, y1) in film pixels, corners in either order. The network sees squares, so a box that
+        is not one becomes the square of its longer side around its middle; `KneeCrop.box_px` is the square in use.
     side : "R" or "L" of the child; without it the film's header is asked. A left knee is mirrored.
 
     Raises
@@ -286,7 +286,7 @@ def map_to_film(
         return film
     matrix = film_from_crop(crop, size, margin)
     inverse = np.linalg.inv(matrix[:, :2])
-    # Film pixel (column, row) of the patch to -1..1 across the map; the map's own edge values reach to its edge.
+    # From -1..1 across the patch to -1..1 across the map, whose edge values reach to its edge.
     span = (high - low) / 2
     theta = np.column_stack(
         [inverse * span * (2 / size), (inverse @ (low + span - matrix[:, 2])) * (2 / size) - 1]

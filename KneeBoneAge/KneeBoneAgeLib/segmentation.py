@@ -1,8 +1,8 @@
-"""Finding the knees on a film: a small U-Net marks joint centres, their width, axis and fibula, and labels the bones.
+"""Finding the knees on a film: a small U-Net marks joint centres, width, axis and fibula, and labels the bones.
 
 Two looks through the same network. The first sees the whole film, strongly reduced, and proposes joint centres.
-The second sees four widths around each proposal, cut from the film; it decides whether that is a frontal knee and
-gives the final centre, width, axis and side. Heat-map, offset and log width decide; the bone labels are for people.
+The second sees four widths around each proposal; it decides whether that is a frontal knee and gives the final
+centre, width, axis and side. Heat-map, offset and log width decide; the bone labels are for people.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ REFERENCE_WIDTH_PX = 48.0
 REFERENCE_ANGLE_DEG = 30.0
 
 OTHER_PARTS = frozenset(
-    "ABDOMEN ANKLE BREAST CHEST CLAVICLE CSPINE ELBOW FINGER FOOT HAND HEAD JAW LSPINE PELVIS RIB SHOULDER SKULL SPINE"
-    " THORAX TOE TSPINE WRIST".split()
+    ["ABDOMEN", "ANKLE", "BREAST", "CHEST", "CLAVICLE", "CSPINE", "ELBOW", "FINGER", "FOOT", "HAND", "HEAD"]
+    + ["JAW", "LSPINE", "PELVIS", "RIB", "SHOULDER", "SKULL", "SPINE", "THORAX", "TOE", "TSPINE", "WRIST"]
 )
 """DICOM body parts (PS3.16 annex L) on whose films no knee is looked for."""
 
@@ -113,7 +113,7 @@ class Maps:
 
 
 class FinderNetwork(nn.Module):
-    """U-Net of segmentation-models-pytorch whose decoder stops at stride 4, with heads for joints and bones."""
+    """U-Net of segmentation-models-pytorch, its decoder ending at stride 4, with heads for joints and bones."""
 
     def __init__(self, config: Mapping[str, Any] = DEFAULT_CONFIG) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class FinderNetwork(nn.Module):
             self.head[-1].bias[0] = -4.0  # a centre is rare
 
     def forward(self, pictures: Tensor) -> Maps:
-        """Pictures (N, 1, H, W) with grey values of any scale, H and W multiples of 64."""
+        """Pictures (N, 1, H, W) with grey values of any scale, H and W multiples of 32."""
         features = self.encoder(functional.pixel_unshuffle(prepare(pictures), 2))
         maps = self.head(self.decoder(features))
         deepest = features[-1].mean(dim=(2, 3)) + features[-1].amax(dim=(2, 3))
@@ -409,8 +409,8 @@ def settle_sides(
 ) -> tuple[tuple[KneeCrop, ...], tuple[str, ...]]:
     """Order crops from the viewer's left to right and settle their sides.
 
-    The fibula decides; two knees beside each other are a right and a left one (viewed from the front, right knee on
-    the viewer's left); the header decides only where the fibula could not be seen, and a contradiction is noted.
+    The fibula decides; two knees beside each other are a right and a left one (seen from the front, right knee
+    on the viewer's left); the header decides only where the fibula is unclear, and a contradiction is noted.
     """
     ordered = sorted(crops, key=lambda one: one.centre_px[0])
     notes: list[str] = []

@@ -50,8 +50,9 @@ def cut_out(
     grid = functional.affine_grid(torch.from_numpy(matrix).float(), [count, 1, size, size], align_corners=False)
     crop = functional.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)
     if rng is not None:
-        crop = _another_look(crop, rng, jitter)
-    return torch.from_numpy(np.stack([normalise(c) for c in crop[:, 0].numpy()])).float()[:, None]
+        seen = crop > 0.5 / 255  # what is black because nothing was exposed stays black: normalise() leaves it out
+        crop = torch.where(seen, _another_look(crop, rng, jitter).clamp(min=1e-3), 0.0)
+    return torch.from_numpy(normalise(crop[:, 0].numpy()))[:, None]
 
 
 def _another_look(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Tensor:

@@ -28,9 +28,8 @@ class CropLabels:
     assigned_months: NDArray[np.float32]  # (N,) as readers gave it
     pseudo_months: NDArray[np.float32]  # (N,) as a hand model gave it; NaN where there is none
     patient_id: NDArray[np.str_]  # (N,)
-    indicators: NDArray[np.float32]  # (N, I) what is drawn and visible whatever the size; NaN where unknown
-    maturities: NDArray[np.float32]  # (N, M) months
-    maturity_known: NDArray[np.bool_]  # (N, M) False where saturated: not yet begun or long ended
+    indicators: NDArray[np.float32]  # (N, I) `Indicators.as_vector()`; NaN where unknown
+    maturities: NDArray[np.float32]  # (N, M) `maturity_vector(child)`; NaN where not shown
     kind: NDArray[np.str_]  # (N,) "knee", or what else: "lateral", "hand", "implant", "photograph", …
     oracle_months: NDArray[np.float32]  # (N,) lowest error any method could reach; NaN where unknown
     oracle_no_age_months: NDArray[np.float32]  # (N,)

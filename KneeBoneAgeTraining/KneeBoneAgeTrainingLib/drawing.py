@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, letterbox, sample
+from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, sample, whole_film
 from KneeBoneAgeLib.phantom.anatomy import KneeTruth
 from KneeBoneAgeLib.phantom.children import Child, draw_children
 from KneeBoneAgeLib.phantom.look import Look, expose
@@ -63,17 +63,12 @@ def knee_crop(child: Child, rng: np.random.Generator, strength: float = 1.0) -> 
 
 
 def _cut_crop(scene: Scene, rng: np.random.Generator, strength: float) -> np.ndarray:
-    film = _expose(scene, rng, strength)
+    film = expose(scene, Look.draw(rng, strength), rng)
     patch = cut(film, crop_of(scene.knees[0]), round(SIZE_PX * MARGIN), MARGIN)
     return (np.clip(patch, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _expose(scene: Scene, rng: np.random.Generator, strength: float, small: bool = False) -> np.ndarray:
-    look = Look.draw(rng, strength)
-    return expose(scene.canvas, look, rng)
-
-
-def finder_sample(rng: np.random.Generator, size: int = 256) -> FinderSample:
+def finder_sample(rng: np.random.Generator, size: int = 192) -> FinderSample:
     """One film for the finder, of a random kind, child and look."""
     kind = str(rng.choice(list(FINDER_KINDS), p=list(FINDER_KINDS.values())))
     if rng.random() < 0.3:
@@ -95,8 +90,9 @@ def finder_sample(rng: np.random.Generator, size: int = 256) -> FinderSample:
         scene = frontal_film(
             child.indicators, child.chronological_age_months, rng, kind, bool(rng.random() < 0.5), pixels=drawn
         )
-    film = _expose(scene, rng, 1.6, small=True)
-    matrix = _view(scene, rng, size) if closeup else letterbox(film.shape, size)
+    look = Look.draw_strong(rng) if rng.random() < 0.6 else Look.draw(rng)
+    film = expose(scene, look, rng)
+    matrix = _closeup(scene, rng, size) if closeup else _whole(film.shape, rng, size)
     image = np.clip(sample(film, matrix, (size, size)), 0, 1).astype(np.float32)
     v, u = np.mgrid[0:size, 0:size] + 0.5
     columns = np.floor(matrix[0, 0] * u + matrix[0, 2]).astype(int)
@@ -113,7 +109,18 @@ def finder_sample(rng: np.random.Generator, size: int = 256) -> FinderSample:
     return FinderSample(image, labels, tuple(knees))
 
 
-def _view(scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
+def _whole(shape: tuple[int, int], rng: np.random.Generator, size: int) -> np.ndarray:
+    """The finder's first look at a film of ``shape``, or as much of it as a square of ``size`` holds."""
+    step = float(whole_film(shape, size)[0][0, 0]) * np.exp(rng.normal(0, 0.06))
+
+    def start(length: int) -> float:
+        free = length - step * size
+        return free / 2 if free < 0 else float(rng.uniform(0, free))
+
+    return np.array([[step, 0.0, start(shape[1])], [0.0, step, start(shape[0])]])
+
+
+def _closeup(scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
     """The square around a candidate that the finder looks at a second time: a knee, or anything else."""
     rows, columns = scene.canvas.shape
     if scene.knees:

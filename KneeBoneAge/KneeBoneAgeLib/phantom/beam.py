@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .grids import CoarseGrid, RandomStrip, noise_tile, row_blocks, trabeculae_tile
+from .grids import CoarseGrid, RandomStrip, noise_tile, row_blocks
 
 _KEV = np.array([15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0])
 _MASS_ATTENUATION = {
@@ -46,7 +46,7 @@ class Beam:
 class Detector:
     """Noise, sharpness and periodic faults of one detector."""
 
-    quanta_per_mm2: float = 60000.0  # absorbed at direct exposure
+    quanta_per_mm2: float = 1.5e6  # absorbed at direct exposure
     electronic_per_mm2: float = 60.0  # standard deviation in quanta for 1 mm²
     blur_mm: float = 0.08
     correlation_px: float = 0.4
@@ -100,16 +100,21 @@ def transmission(
 def beam_profile(grid: CoarseGrid, spacing_mm: float, beam: Beam) -> np.ndarray:
     """Relative open-field intensity on the cells of `grid`: inverse square, obliquity and heel effect, float32."""
     height, width = grid.shape
-    x = (grid.centres(1) - width * (0.5 + beam.centre[0])) * spacing_mm
-    y = (grid.centres(0) - height * (0.5 + beam.centre[1])) * spacing_mm
-    off_axis = (x[None, :] ** 2 + y[:, None] ** 2) / beam.source_detector_mm**2
-    profile = (1 + off_axis) ** -1.5
+    x = (grid.centres(1) - np.float32(width * (0.5 + beam.centre[0]))) * np.float32(spacing_mm)
+    y = (grid.centres(0) - np.float32(height * (0.5 + beam.centre[1]))) * np.float32(spacing_mm)
+    off_axis = (x[None, :] ** 2 + y[:, None] ** 2) * np.float32(beam.source_detector_mm**-2)
+    off_axis += np.float32(1)
+    profile = 1 / (off_axis * np.sqrt(off_axis))
     angle = np.deg2rad(beam.heel_angle_deg)
-    along = x[None, :] * np.cos(angle) + y[:, None] * np.sin(angle)
-    reach = 0.5 * max(height, width) * spacing_mm
-    towards_anode = np.clip(along / max(reach, 1e-6), -1.5, 1.5)
-    profile *= np.clip(1 - beam.heel * (0.5 * towards_anode + 0.5 * np.maximum(towards_anode, 0) ** 2), 0.1, None)
-    return profile.astype(np.float32)
+    reach = max(0.5 * max(height, width) * spacing_mm, 1e-6)
+    towards_anode = x[None, :] * np.float32(np.cos(angle) / reach) + y[:, None] * np.float32(np.sin(angle) / reach)
+    loss = np.maximum(towards_anode, 0)
+    loss *= loss
+    loss += towards_anode
+    loss *= np.float32(-0.5 * beam.heel)
+    loss += 1
+    np.maximum(loss, np.float32(0.1), out=loss)
+    return np.multiply(profile, loss, out=profile)
 
 
 def scatter(grid: CoarseGrid, spacing_mm: float, primary: np.ndarray, soft_mm: np.ndarray, beam: Beam) -> np.ndarray:
@@ -134,7 +139,7 @@ def detect(
     bands: CoarseGrid,
     beam: Beam,
     detector: Detector,
-    texture: float,
+    exposure: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Expose the detector.
@@ -147,53 +152,44 @@ def detect(
         Open-field intensity behind the collimator, and scatter.
     bands : CoarseGrid
         Grid on which the log signal is averaged for the processing.
-    texture : float
-        Relative deviation of the bone's path length by its trabeculae.
+    exposure : float
+        Relative signal behind the anatomy, to which the exposure control set the tube.
 
     Returns
     -------
     float32 (rows, cols) and float32 (bands.cells)
-        −log of the relative signal (bone bright), and its cell means.
+        Logarithm of the relative signal (bone dark), and its cell means.
     """
     rows, cols = soft_mm.shape
     log_signal, pooled = np.empty((rows, cols), np.float32), np.empty(bands.cells, np.float32)
     field_rows, scatter_rows = grid.rows_of(field), grid.rows_of(scattered)
     noise = RandomStrip(noise_tile(round(detector.correlation_px * 10)), cols, rng)
-    trabeculae = RandomStrip(trabeculae_tile(spacing_mm), cols, rng) if texture > 0 else None
     column_fault, row_fault = _line_faults((rows, cols), detector, rng)
     penumbra_mm = beam.focal_mm * (beam.magnification - 1) / 2.4  # width of a uniform source to a deviation
     variance_px = (penumbra_mm**2 + detector.blur_mm**2) / spacing_mm**2
     passes = 0 if variance_px < 0.04 else min(4, int(np.ceil(variance_px / 0.5)))
     area_mm2 = spacing_mm**2
-    quantum = np.float32(1 / (detector.quanta_per_mm2 * area_mm2))
+    quantum = np.float32(exposure / (detector.quanta_per_mm2 * area_mm2))  # signal of one quantum
     electronic = np.float32(detector.electronic_per_mm2 * np.sqrt(area_mm2) * quantum) ** 2
+    floor = np.float32(max(_SIGNAL_FLOOR, 0.02 * exposure))
     for first, last in row_blocks((rows, cols), bands.factor):
         top, bottom = max(0, first - passes), min(rows, last + passes)
-        bone = bone_mm[top:bottom]
-        if trabeculae is not None:
-            rough = trabeculae.block(top, bottom) * np.float32(texture)
-            rough += 1
-            bone = np.multiply(rough, bone, out=rough)
         metal = None if metal_mm is None or not metal_mm[top:bottom].any() else metal_mm[top:bottom]
-        signal = transmission(soft_mm[top:bottom], bone, metal, beam)
+        signal = transmission(soft_mm[top:bottom], bone_mm[top:bottom], metal, beam)
         signal *= field_rows.block(top, bottom)
         signal += scatter_rows.block(top, bottom)
         for _ in range(passes):
             _smooth(signal, min(0.25, variance_px / passes / 2))
         signal = signal[first - top : last - top]
-        np.maximum(signal, np.float32(_SIGNAL_FLOOR), out=signal)
-        out = log_signal[first:last]
-        np.log(signal, out=out)
-        np.negative(out, out=out)
-        np.reciprocal(signal, out=signal)
-        deviation = signal * electronic
-        deviation += quantum
-        deviation *= signal
+        deviation = signal * quantum
+        deviation += electronic
         np.sqrt(deviation, out=deviation)
-        np.minimum(deviation, np.float32(0.6), out=deviation)
         noise.jump(rng)
         deviation *= noise.block(first, last)
-        out += deviation
+        deviation += signal
+        np.maximum(deviation, floor, out=deviation)
+        out = log_signal[first:last]
+        np.log(deviation, out=out)
         if column_fault is not None:
             out += column_fault
             out += row_fault[first:last]

@@ -294,8 +294,8 @@ def oracle(sex: str, maturities: Array, keeper: NDArray[np.bool_], age_months: A
     grid = _grid(sex)
     cap = BONE_AGE_CAP_MONTHS[sex]
     n = len(maturities)
-    # Blocks of one size, the last one filled up: a matrix product rounds by its shape, and a child must not depend
-    # on how many are drawn after it.
+    # Blocks of one size, the last one filled up: a matrix product rounds by its shape, and a child must not
+    # depend on how many are drawn after it.
     padded = np.arange(-(-n // _BLOCK) * _BLOCK) % max(n, 1)
     result = np.empty(len(padded))
     for start in range(0, len(padded), _BLOCK):

@@ -1,9 +1,9 @@
 """Coarse grids over a film and reusable random fields: what makes drawing a film fast.
 
 Scatter, heel effect, casts and the lower frequency bands of the processing vary slowly, so they are computed on a grid of
-millimetres and interpolated row by row while the film is exposed in blocks that stay in the processor's cache. Noise and
-trabecular texture are cut from fields made once per process at a random origin, because drawing five million normal
-deviates would cost more than everything else together.
+millimetres and interpolated row by row while the film is exposed in blocks that stay in the processor's cache. Noise is
+cut from a field made once per process at random origins, because drawing five million normal deviates would cost more
+than everything else together.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-BLOCK_PIXELS = 1 << 16
+BLOCK_PIXELS = 1 << 15
 TILE = 1024
 
 
@@ -25,11 +25,6 @@ class CoarseGrid:
         self.shape = shape
         self.factor = max(1, int(factor))
         self.cells = (-(-shape[0] // self.factor), -(-shape[1] // self.factor))
-
-    @classmethod
-    def of_spacing(cls, shape: tuple[int, int], spacing_mm: float, cell_mm: float) -> CoarseGrid:
-        """Return the grid whose cells come nearest to `cell_mm`."""
-        return cls(shape, round(cell_mm / spacing_mm))
 
     def centres(self, axis: int) -> np.ndarray:
         """Continuous pixel coordinate of the cell centres along `axis`, float32."""
@@ -46,17 +41,17 @@ class CoarseGrid:
     def pool(self, block: np.ndarray, out: np.ndarray, first_row: int) -> None:
         """Write the cell means of a block of film rows (beginning at a cell border) into `out` (cells)."""
         k, cell = self.factor, first_row // self.factor
-        whole = block.shape[0] // k
-        parts = [block[: whole * k].reshape(whole, k, -1).mean(axis=1)] if whole else []
-        if block.shape[0] > whole * k:
-            parts.append(block[whole * k :].mean(axis=0, keepdims=True))
+        cells = -(-block.shape[0] // k)
+        target = out[cell : cell + cells]
+        if k == 1:
+            target[...] = block
+            return
+        columns = _mean_weights(block.shape[0], k) @ block  # a narrow matrix product is the fastest way down
         full = block.shape[1] // k
-        for part in parts:
-            target = out[cell : cell + len(part)]
-            target[:, :full] = part[:, : full * k].reshape(len(part), full, k).mean(axis=2)
-            if full < self.cells[1]:
-                target[:, full] = part[:, full * k :].mean(axis=1)
-            cell += len(part)
+        np.add.reduce(columns[:, : full * k].reshape(cells, full, k), axis=2, out=target[:, :full])
+        target[:, :full] *= np.float32(1 / k)
+        if full < self.cells[1]:
+            target[:, full] = columns[:, full * k :].mean(axis=1)
 
     def rows_of(self, coarse: np.ndarray) -> RowExpander:
         """Return what interpolates `coarse` (cells) linearly to the film, block of rows by block of rows."""
@@ -77,21 +72,16 @@ class RowExpander:
             slope *= part
             wide += slope
             self._wide = wide
-            self._low, self._part = _linear(grid.shape[0], grid.factor, grid.cells[0])
         else:
             self._wide = coarse
+        self._rows = grid.shape[0]
 
     def block(self, first: int, last: int) -> np.ndarray:
         """Return film rows [first, last) as float32 (rows, cols); not to be written to."""
         if self._factor == 1:
             return self._wide[first:last]
-        low, part = self._low[first:last], self._part[first:last, None]
-        below = self._wide[low]
-        above = self._wide[np.minimum(low + 1, len(self._wide) - 1)]
-        above -= below
-        above *= part
-        below += above
-        return below
+        weights, low = _row_weights(self._rows, self._factor, len(self._wide), first, last)
+        return weights @ self._wide[low : low + weights.shape[1]]
 
 
 @lru_cache(maxsize=64)
@@ -100,6 +90,26 @@ def _linear(length: int, factor: int, cells: int) -> tuple[np.ndarray, np.ndarra
     position = np.clip((np.arange(length) + 0.5) / factor - 0.5, 0, cells - 1)
     low = position.astype(np.intp)
     return low, (position - low).astype(np.float32)
+
+
+@lru_cache(maxsize=1024)
+def _row_weights(length: int, factor: int, cells: int, first: int, last: int) -> tuple[np.ndarray, int]:
+    """Matrix (rows, cells used) that interpolates rows [first, last), and the first cell it uses."""
+    low, part = (a[first:last] for a in _linear(length, factor, cells))
+    high = np.minimum(low + 1, cells - 1)
+    weights = np.zeros((last - first, int(high[-1] - low[0]) + 1), np.float32)
+    rows = np.arange(last - first)
+    np.add.at(weights, (rows, low - low[0]), 1 - part)
+    np.add.at(weights, (rows, high - low[0]), part)
+    return weights, int(low[0])
+
+
+@lru_cache(maxsize=64)
+def _mean_weights(rows: int, factor: int) -> np.ndarray:
+    """Matrix (cells, rows) of means over `factor` rows; the last cell takes what is left."""
+    cell = np.arange(rows) // factor
+    weights = (cell[None, :] == np.arange(cell[-1] + 1)[:, None]).astype(np.float32)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def row_blocks(shape: tuple[int, int], multiple: int = 1) -> Iterator[tuple[int, int]]:
@@ -117,25 +127,6 @@ def noise_tile(correlation_tenths: int) -> np.ndarray:
         tile = gaussian_filter(tile, correlation_tenths / 10, mode="wrap", truncate=3.0)
         tile /= tile.std()
     return tile
-
-
-@lru_cache(maxsize=16)
-def _trabeculae_tile(spacing_step: int) -> np.ndarray:
-    spacing_mm = 1.25**spacing_step
-    tile = np.random.default_rng(20240608).standard_normal((TILE // 2, TILE), dtype=np.float32)
-    along, across = 1.1 / spacing_mm, 0.28 / spacing_mm
-    fine = gaussian_filter(tile, (along, across), mode="wrap", truncate=3.0)
-    fine -= gaussian_filter(fine, (2.0 * across, 2.0 * across), mode="wrap", truncate=2.0)
-    cross = gaussian_filter(tile[:, ::-1], (across, 1.6 * across), mode="wrap", truncate=3.0)
-    cross -= gaussian_filter(cross, 2.5 * across, mode="wrap", truncate=2.0)
-    texture = fine / max(fine.std(), 1e-6) + 0.6 * cross / max(cross.std(), 1e-6)
-    # averaging over a pixel takes away what is finer than it
-    return texture * np.float32(1 / texture.std() / (1 + (spacing_mm / 0.45) ** 2))
-
-
-def trabeculae_tile(spacing_mm: float) -> np.ndarray:
-    """Zero-mean field (TILE / 2, TILE) that looks like trabeculae running along the columns, unit deviation at fine spacing."""
-    return _trabeculae_tile(round(np.log(max(spacing_mm, 0.05)) / np.log(1.25)))
 
 
 class RandomStrip:

@@ -59,7 +59,7 @@ def present(
 
     Parameters
     ----------
-    log_signal : float32 (rows, cols), bone bright
+    log_signal : float32 (rows, cols), logarithm of the signal
     pooled : float32 (bands.cells), its cell means
     anatomy : bool (bands.cells), where exposed anatomy lies
     spacing_mm : mm per film pixel
@@ -68,6 +68,7 @@ def present(
     -------
     float32 (rows, cols) in [0, 1]; `log_signal` is used up.
     """
+    pooled = -pooled
     processed = enhance(pooled, spacing_mm * bands.factor, settings)
     seen = processed[anatomy] if np.count_nonzero(anatomy) > 50 else processed.ravel()
     low, high = np.percentile(seen[:: max(1, seen.size // 20000)], [2.0, 99.5])
@@ -78,7 +79,7 @@ def present(
     detail = np.float32(settings.fine) if bands.factor > 1 else np.float32(0)
     rest = processed - detail * pooled if bands.factor > 1 else processed
     rows = bands.rows_of((rest - shift) * scale)
-    detail *= scale
+    detail *= -scale
     for first, last in row_blocks(log_signal.shape):
         film = log_signal[first:last]
         if bands.factor > 1:

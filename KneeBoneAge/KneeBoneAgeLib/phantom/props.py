@@ -150,12 +150,12 @@ def _segment(film: np.ndarray, spacing_mm: float, start, end, width_mm: float):
 
 
 def add_hardware(metal_mm: np.ndarray, spacing_mm: float, knee, kind: str, rng: np.random.Generator) -> None:
-    """Put metal beside the joint of `knee` (centre (x, y) px, width_px, angle_deg), clear of the joint line.
+    """Put metal beside the joint of `knee` (centre_px (x, y), width_px, angle_deg), clear of the joint line.
 
     kind : "tibial nail" | "femoral nail" | "tibial plate" | "femoral plate" | "screws" | "eight-plates"
     Lengths in knee widths; a width of 80 mm carries a nail of 10 mm.
     """
-    width, (cx, cy) = float(knee.width_px), knee.centre
+    width, (cx, cy) = float(knee.width_px), knee.centre_px
     size = np.clip(width * spacing_mm / 80.0, 0.3, 1.3)
     angle = np.deg2rad(float(getattr(knee, "angle_deg", 0.0)))
     tilt = rng.uniform(-0.03, 0.03)
@@ -197,7 +197,7 @@ def add_hardware(metal_mm: np.ndarray, spacing_mm: float, knee, kind: str, rng: 
 
 def add_knee_replacement(metal_mm: np.ndarray, spacing_mm: float, knee, rng: np.random.Generator) -> None:
     """Cover both joint surfaces of `knee` with a total replacement: what an estimate must refuse."""
-    width, (cx, cy) = float(knee.width_px), knee.centre
+    width, (cx, cy) = float(knee.width_px), knee.centre_px
     angle = np.deg2rad(float(getattr(knee, "angle_deg", 0.0)))
 
     def at(across: float, along: float) -> tuple[float, float]:
@@ -243,9 +243,12 @@ def cast_mm(soft_mm: np.ndarray, cell_mm: float, thickness_mm: float, rng: np.ra
     offset2 = ((x - ((left + right) / 2).astype(np.float32)[:, None]) * np.float32(cell_mm)) ** 2
     shell = np.sqrt(np.maximum((half + np.float32(thickness_mm)) ** 2 - offset2, 0))
     shell -= np.sqrt(np.maximum(half**2 - offset2, 0))
-    weave = rng.standard_normal(shell.shape).astype(np.float32)
-    weave = gaussian_filter(weave, (0.8, 4.0)) + gaussian_filter(weave.T, (0.8, 4.0)).T if weave.shape[0] == weave.shape[1] else gaussian_filter(weave, (0.8, 4.0))
-    shell *= 2 * (1 + 0.12 * weave / max(float(weave.std()), 1e-6))
+    thread = max(1.0, 2.0 / cell_mm)
+    weave = gaussian_filter(rng.standard_normal(shell.shape).astype(np.float32), (0.6 * thread, 1.5 * thread))
+    turns = (rows[:, None] * cell_mm / rng.uniform(25, 60) + x * np.float32(rng.normal(0, 0.25) * cell_mm / 40)) % 1.0
+    weave *= np.float32(0.06 / max(float(weave.std()), 1e-6))
+    weave += np.where(turns < 0.3, 0.25, 0.0)  # a bandage covers its last turn in part
+    shell *= 2 * (1 + weave)
     if rng.random() < 0.5:  # open at one end
         stop = rng.uniform(0.05, 0.35) * len(rows)
         ramp = np.clip((rows - stop) / 3, 0, 1) if rng.random() < 0.5 else np.clip((len(rows) - stop - rows) / 3, 0, 1)

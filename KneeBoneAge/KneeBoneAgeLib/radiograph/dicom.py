@@ -22,7 +22,9 @@ from .limits import MAX_FILE_BYTES, check_size, why
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+META_START = 144
+"""Bytes before the second element of the file meta information: preamble, prefix and its group length."""
 CROSS_SECTIONAL = {"CT", "MR", "PT", "NM", "US", "OPT", "IVUS"}
 """Modalities that are no projection radiograph (a CT localizer is one)."""
 NO_DECODER = "this installation has no decoder for its transfer syntax"
@@ -35,7 +37,7 @@ def is_dicom(head: bytes) -> bool:
 
 def looks_like_bare_dataset(head: bytes) -> bool:
     """Whether the file starts like a DICOM data set without preamble and file meta information."""
-    return len(head) >= 8 and head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0 and head[2:4] != b"\0\0"
+    return any(group in head[:16] for group in (b"\x02\0\0\0UL", b"\x08\0\x05\0CS", b"\x08\0\0\0", b"\x08\0\x08\0CS"))
 
 
 def read_dicom(path: str, content: bytes) -> Film:
@@ -85,13 +87,9 @@ def _quiet() -> Iterator[None]:
 def _parse(path: str, content: bytes) -> Dataset:
     import pydicom
 
+    _check_deflated(path, content)
     try:
-        meta = pydicom.filereader.read_file_meta_info(io.BytesIO(content))
-        if meta.get("TransferSyntaxUID") == DEFLATED:
-            _check_deflated(path, content)
         dataset = pydicom.dcmread(io.BytesIO(content))
-    except FilmError:
-        raise
     except Exception as error:
         raise FilmError(path, f"the DICOM data set cannot be read; it may be cut short ({type(error).__name__})") from error
     if not dataset.file_meta.get("TransferSyntaxUID"):
@@ -100,16 +98,17 @@ def _parse(path: str, content: bytes) -> Dataset:
 
 
 def _check_deflated(path: str, content: bytes) -> None:
-    """Raise FilmError when the deflated data set would unpack to more than a file may be."""
-    import pydicom
-
-    stream = io.BytesIO(content)
-    pydicom.filereader.read_preamble(stream, force=False)
-    pydicom.filereader._read_file_meta_info(stream)
+    """Raise FilmError when a deflated data set would unpack to more than a file may be; pydicom sets no bound."""
+    start = META_START + int.from_bytes(content[META_START - 4 : META_START], "little")  # after the file meta information
+    if DEFLATED not in content[META_START:start]:
+        return
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    total, pending = 0, content[stream.tell() :]
+    total, pending = 0, content[start:]
     while pending and not inflater.eof:
-        total += len(inflater.decompress(pending, 1 << 22))
+        try:
+            total += len(inflater.decompress(pending, 1 << 22))
+        except zlib.error as error:
+            raise FilmError(path, "the deflated data set is damaged") from error
         pending = inflater.unconsumed_tail
         if total > MAX_FILE_BYTES:
             raise FilmError(path, f"unpacks to more than {MAX_FILE_BYTES >> 20} MiB, too large for one film")
@@ -136,10 +135,6 @@ def _decode(path: str, dataset: Dataset) -> tuple[NDArray, int]:
         raise FilmError(path, f"holds {frames} frames; give a single film")
     rows, columns = _integer(path, dataset, "Rows"), _integer(path, dataset, "Columns")
     check_size(path, rows, columns)
-    modality = (header.text(dataset, "Modality") or "").upper()
-    image_type = header.get(dataset, "ImageType") or ()
-    if modality in CROSS_SECTIONAL and "LOCALIZER" not in image_type:
-        raise FilmError(path, f"is no radiograph: modality {modality}")
     allocated = _integer(path, dataset, "BitsAllocated")
     stored = min(_integer(path, dataset, "BitsStored", allocated), allocated)
     channels = _integer(path, dataset, "SamplesPerPixel", 1)
@@ -149,8 +144,9 @@ def _decode(path: str, dataset: Dataset) -> tuple[NDArray, int]:
     data = dataset[keyword].value
     if not data:
         raise FilmError(path, "holds no pixel data")
+    precision = 0
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        stored = max(stored, _check_stream(path, dataset, rows, columns, stored))
+        precision = _check_stream(path, dataset, rows, columns)
     else:
         shared = 2 if photometric == "YBR_FULL_422" else channels
         expected = (rows * columns * shared * allocated + 7) // 8
@@ -168,14 +164,22 @@ def _decode(path: str, dataset: Dataset) -> tuple[NDArray, int]:
     except Exception as error:
         raise FilmError(path, f"the pixel data cannot be decoded: {why(error)}") from error
     if channels == 3:
-        return grey_of_colour(path, samples, luminance_first=photometric.startswith("YBR")), 8 * samples.dtype.itemsize
+        samples = grey_of_colour(path, samples, luminance_first=photometric.startswith("YBR"))
     if samples.shape != (rows, columns):
         raise FilmError(path, f"the header says {rows} x {columns} pixels, the pixel data have {samples.shape}")
+    modality = (header.text(dataset, "Modality") or "").upper()
+    if modality in CROSS_SECTIONAL and "LOCALIZER" not in (header.get(dataset, "ImageType") or ()):
+        raise FilmError(path, f"is no radiograph: modality {modality}")
+    if precision > stored and samples.dtype.kind == "u" and int(samples.max()) >> stored:
+        stored = precision  # the stream is right where it contradicts the header
     return samples, stored
 
 
-def _check_stream(path: str, dataset: Dataset, rows: int, columns: int, stored: int) -> int:
-    """Bits a sample in the one compressed frame; FilmError when frame and header disagree. Nothing is decoded."""
+def _check_stream(path: str, dataset: Dataset, rows: int, columns: int) -> int:
+    """Bits a sample of the compressed frame that may all count, 0 where unknown or shared with overlays.
+
+    Nothing is decoded: FilmError when the sizes in stream and header disagree.
+    """
     from pydicom.encaps import get_frame
 
     try:
@@ -186,12 +190,13 @@ def _check_stream(path: str, dataset: Dataset, rows: int, columns: int, stored: 
         raise FilmError(path, "holds no pixel data")
     described = stream_size(frame)
     if described is None:
-        return stored
+        return 0
     height, width, precision = described
     if (height and height != rows) or width != columns:
         raise FilmError(path, f"the header says {rows} x {columns} pixels, the compressed picture {height} x {width}")
-    embedded_overlay = any(element.tag.element == 0x0102 and element.value for element in dataset.group_dataset(0x6000))
-    return stored if embedded_overlay else min(precision, 16)
+    overlay_bits = ((group, 0x0102) for group in range(0x6000, 0x6020, 2))  # OverlayBitPosition; 0 is a plane of its own
+    embedded_overlay = any(tag in dataset and dataset[tag].value for tag in overlay_bits)
+    return 0 if embedded_overlay else min(precision, 16)
 
 
 def stream_size(frame: bytes) -> tuple[int, int, int] | None:

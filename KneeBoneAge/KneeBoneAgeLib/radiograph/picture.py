@@ -10,17 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FilmError
-from . import grey
+from .array import film_of_samples
 from .colour import chroma_is_negligible, grey_of_colour
 from .film import Film, Spacing
 from .limits import check_size, why
-from .polarity import turn_bone_bright
+from .volume import read_slice
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP"}
+MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"BM": "BMP",
+}
 ORIENTATION_TAG = 0x0112
+PNG_DEPTH, PNG_COLOUR_TYPE = 24, 25
+"""Offsets of these bytes in a PNG file (IHDR)."""
 
 
 def picture_format(head: bytes) -> str | None:
@@ -29,34 +37,43 @@ def picture_format(head: bytes) -> str | None:
 
 
 def read_picture(path: str, content: bytes, kind: str) -> Film:
-    """Film from the bytes of a picture file. Raises FilmError."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """Film from the bytes of a picture file.
 
-    notes: list[str] = []
+    The resolution tags of pictures (dots per inch) describe printing, so the film is uncalibrated.
+
+    Raises
+    ------
+    FilmError
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    orientation = 1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(content), formats=(kind,)) as image:
                 check_size(path, image.height, image.width)
-                if getattr(image, "n_frames", 1) > 1 and kind != "JPEG":
-                    raise FilmError(path, f"holds {image.n_frames} pictures; give a single film")
-                turned = image.getexif().get(ORIENTATION_TAG, 1) not in (0, 1)
-                if kind == "PNG" and content[24] == 16 and content[25] != 0:
-                    samples = _with_simpleitk(path)
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1:
+                    raise FilmError(path, f"holds {frames} pictures; give a single film")
+                orientation = int(image.getexif().get(ORIENTATION_TAG, 1))
+                if kind == "PNG" and content[PNG_DEPTH] == 16 and content[PNG_COLOUR_TYPE] != 0:
+                    samples, _ = read_slice(path)  # Pillow halves the depth
                 else:
                     samples = _samples(path, image, content)
-                if turned:
-                    samples = np.asarray(ImageOps.exif_transpose(_carry(samples, image)))
-                    notes.append("turned upright as its EXIF orientation says")
-        except UnidentifiedImageError:
-            if kind != "TIFF":
-                raise FilmError(path, f"is no readable {kind} picture") from None
-            samples = _with_simpleitk(path)
         except FilmError:
             raise
+        except UnidentifiedImageError:
+            if kind != "TIFF":
+                raise FilmError(path, f"is no readable {kind} picture; it may be damaged or cut short") from None
+            samples, _ = read_slice(path)
         except Exception as error:
             raise FilmError(path, f"the {kind} picture cannot be read: {why(error)}") from error
-    return film_of_samples(samples, path, Spacing(), notes=tuple(notes))
+    notes = ()
+    if 2 <= orientation <= 8:
+        samples = _upright(samples, orientation)
+        notes = ("turned upright as its EXIF orientation says; pixel coordinates are those of the turned picture",)
+    return film_of_samples(path, samples, Spacing(), notes=notes)
 
 
 def _samples(path: str, image: Image, content: bytes) -> NDArray:
@@ -64,17 +81,30 @@ def _samples(path: str, image: Image, content: bytes) -> NDArray:
     from PIL import Image
 
     if image.format == "JPEG" and image.mode == "RGB":
-        # Chroma is judged on a small decoding; the film itself is the luminance, which is three times faster to decode.
+        # Colour is judged on a small decoding; the film itself is the luminance, three times faster to decode alone.
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as small:
             small.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
             if not chroma_is_negligible(np.asarray(small)):
                 raise FilmError(path, "is a colour picture, not a radiograph")
         image.draft("L", image.size)
-        return np.asarray(image)
-    if image.mode in ("P", "PA", "LA", "La", "1"):
-        image = image.convert("RGBA" if image.mode in ("P", "PA") else "L")
-    if image.mode in ("RGB", "RGBA", "RGBX", "RGBa"):
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGB")
+    elif image.mode in ("LA", "La", "1"):
+        image = image.convert("L")
+    if image.mode in ("RGB", "RGBA", "RGBX"):
         return grey_of_colour(path, np.asarray(image))
     if image.mode in ("L", "F") or image.mode.startswith("I"):
         return np.asarray(image)
     raise FilmError(path, f"is a colour picture ({image.mode}), not a radiograph")
+
+
+def _upright(samples: NDArray, orientation: int) -> NDArray:
+    """The picture as a viewer shows it, EXIF orientation 2 to 8 (mirrors and quarter turns)."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.T
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    return np.ascontiguousarray(samples)

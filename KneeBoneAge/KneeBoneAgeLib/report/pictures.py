@@ -1,4 +1,4 @@
-"""Pictures for people: the film with its crops, and for each knee the crop, what it rests on, and the distribution.
+"""Pictures for people: the film with its crops; of each knee the crop, what its age rests on, and how sure.
 
 Drawn with Pillow. Everything is shown as on the film (a left knee is not mirrored); crops are shown upright.
 """
@@ -18,15 +18,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..crop import cut, to_film
 from ..version import VERSION
-from .records import RESEARCH_ONLY, Result, format_age, headline, side_name
+from .records import PICTURE_MARK, RESEARCH_ONLY, Result, format_age, headline, side_name
 
 if TYPE_CHECKING:
     from ..crop import KneeCrop
 
 Grey = NDArray[np.floating[Any]]
-
-PICTURE_MARK = "KneeBoneAge picture"
-"""Stands in the PNG header of every picture made here, so that a walk over folders does not take it for a film."""
 
 NIGHT, PANEL, QUIET, TEXT = (15, 26, 36), (27, 41, 54), (138, 153, 166), (238, 241, 243)
 AMBER, TEAL, RED = (255, 178, 71), (94, 200, 190), (236, 112, 99)
@@ -34,17 +31,22 @@ OVERLAY_SIDE_PX = 1400
 CELL_PX = 400
 PAD = 24
 
-_HEAT = np.array([(0, 20, 60, 60), (0.35, 120, 40, 120), (0.65, 230, 90, 60), (0.85, 255, 178, 71), (1, 255, 246, 200)])
+_HEAT = np.array(
+    [(0, 20, 60, 60), (0.35, 120, 40, 120), (0.65, 230, 90, 60), (0.85, 255, 178, 71), (1, 255, 246, 200)]
+)
 """Colours of the heat map: value, red, green, blue."""
 
 
-def overlay(film_pixels: Grey, knees: Sequence[tuple[KneeCrop | None, Result]]) -> Image.Image:
+def overlay(
+    film_pixels: Grey, knees: Sequence[tuple[KneeCrop | None, Result]], saliency: Grey | None = None
+) -> Image.Image:
     """The film with the squares that were cut and one line of text a knee.
 
     Parameters
     ----------
     film_pixels : (rows, cols) in 0..1, bone bright.
     knees : crop (None for a film without knees) and its record.
+    saliency : (rows, cols) map in the film's own pixels to lay over it, any scale.
 
     Returns
     -------
@@ -54,13 +56,19 @@ def overlay(film_pixels: Grey, knees: Sequence[tuple[KneeCrop | None, Result]]) 
     scale = min(1.0, OVERLAY_SIDE_PX / max(rows, cols))
     size = (max(1, round(cols * scale)), max(1, round(rows * scale)))
     film = _grey(film_pixels).resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.LANCZOS)
+    film = film.convert("RGB")
+    if saliency is not None:
+        heat = Image.fromarray(np.asarray(saliency, np.float32)).resize(size, Image.Resampling.BILINEAR)
+        film = _heated(film, np.asarray(heat))
     width = max(film.width, 420)
     unit = max(13, min(30, width // 40))
-    lines = [] if any(crop is not None for crop, _ in knees) else _wrapped(knees[0][1].reason or "", width, unit)
+    lines = (
+        [] if any(crop is not None for crop, _ in knees) else _wrapped(knees[0][1].reason or "", width, unit)
+    )
     footer = unit * 2 + len(lines) * round(unit * 1.4)
     picture = Image.new("RGB", (width, film.height + footer), NIGHT)
     left = (width - film.width) // 2
-    picture.paste(film.convert("RGB"), (left, 0))
+    picture.paste(film, (left, 0))
     draw = ImageDraw.Draw(picture)
     for crop, result in knees:
         if crop is not None:
@@ -183,7 +191,7 @@ def _details(result: Result) -> str:
 
 def _heated(plain: Image.Image, heat: Grey) -> Image.Image:
     heat = np.abs(np.nan_to_num(heat))
-    top = float(np.quantile(heat, 0.995))
+    top = float(np.quantile(heat, 0.995)) or float(heat.max())
     strength = np.clip(heat / top, 0, 1) if top > 0 else np.zeros_like(heat)
     colours = np.stack([np.interp(strength, _HEAT[:, 0], _HEAT[:, band]) for band in (1, 2, 3)], axis=-1)
     weight = (0.75 * strength**0.8)[..., None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from ..crop import KneeCrop
     from ..estimator import FilmEstimate, KneeEstimate
     from ..radiograph.film import Film
+    from ..segmentation import Finding
 
 RESEARCH_ONLY = "Research use only. Not for diagnosis."
+
+PICTURE_MARK = "KneeBoneAge picture"
+"""Stands in the PNG header of a report's pictures, so that a walk over folders takes none for a film."""
 
 
 @dataclass(frozen=True)
@@ -103,27 +107,23 @@ def error_result(file: str, reason: str, run: Run) -> Result:
     )
 
 
-def crop_results(
-    file: str, film: Film, knees: Sequence[KneeCrop], reason: str | None, run: Run
-) -> list[Result]:
+def crop_results(file: str, film: Film, finding: Finding, run: Run) -> list[Result]:
     """Records of crops without estimates; of a film without knees one that says why."""
-    if not knees:
-        return [
-            Result(status="refused", reason=reason, refusal_kind="no knee", **_film_facts(file, film, run))
-        ]
-    facts = _film_facts(file, film, run)
+    facts = _film_facts(file, film, finding, run)
+    if not finding.knees:
+        return [Result(status="refused", reason=finding.reason, refusal_kind="no knee", **facts)]
     return [
         Result(status="ok", **facts, **_crop_facts(index, crop, film))
-        for index, crop in enumerate(knees, start=1)
+        for index, crop in enumerate(finding.knees, start=1)
     ]
 
 
 def estimate_results(file: str, estimate: FilmEstimate, run: Run) -> list[Result]:
     """Records of all knees of a film; of a film without knees one that says why."""
     film = estimate.film
+    facts = _film_facts(file, film, estimate.finding, run)
     if not estimate.knees:
-        return crop_results(file, film, (), estimate.finding.reason, run)
-    facts = _film_facts(file, film, run)
+        return [Result(status="refused", reason=estimate.finding.reason, refusal_kind="no knee", **facts)]
     return [
         Result(
             status=knee.status,
@@ -136,7 +136,7 @@ def estimate_results(file: str, estimate: FilmEstimate, run: Run) -> list[Result
     ]
 
 
-def _film_facts(file: str, film: Film, run: Run) -> dict[str, Any]:
+def _film_facts(file: str, film: Film, finding: Finding, run: Run) -> dict[str, Any]:
     return {
         "file": file,
         "sex": film.sex,
@@ -152,7 +152,7 @@ def _film_facts(file: str, film: Film, run: Run) -> dict[str, Any]:
         "study_uid": film.identifiers.study_uid,
         "series_uid": film.identifiers.series_uid,
         "instance_uid": film.identifiers.instance_uid,
-        "notes": list(film.notes),
+        "notes": [*film.notes, *finding.notes],
         "bundle": run.bundle,
         "bundle_sha256": run.bundle_sha256,
     }

@@ -1,0 +1,239 @@
+"""The command ``kneeboneage``: the one file that knows the command line.
+
+Exit code 0 when every file was handled (refusals included), 1 when a file could not be read or a bundle does
+not verify, 2 for a usage error, 130 when it was stopped; what was finished by then is on disk and valid.
+Heavy libraries are imported inside the commands, so that a usage error and ``--help`` answer at once.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .errors import BundleError
+from .job import Job, Known, messages, progress_bar, usage_error
+from .report.records import RESEARCH_ONLY, Result, crop_results, estimate_results
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .radiograph.film import Film
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Bone age from knee radiographs. " + RESEARCH_ONLY,
+)
+bundle_app = typer.Typer(no_args_is_help=True, help="Look at a model bundle.")
+app.add_typer(bundle_app, name="bundle")
+
+
+class Sex(StrEnum):
+    F = "F"
+    M = "M"
+
+
+class Side(StrEnum):
+    R = "R"
+    L = "L"
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Method(StrEnum):
+    gradcam = "gradcam"
+    integrated_gradients = "integrated-gradients"
+
+
+class Format(StrEnum):
+    dicom = "dicom"
+    png = "png"
+
+
+Files = Annotated[list[str], typer.Argument(help="Films, or folders to walk.", show_default=False)]
+SexOption = Annotated[Sex | None, typer.Option("--sex", help="Wins over the header.")]
+AgeOption = Annotated[
+    float | None,
+    typer.Option("--age-months", min=0, max=240, help="Chronological age; wins over the header."),
+]
+SideOption = Annotated[Side | None, typer.Option("--side", help="Side of the child; wins over the header.")]
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", help="Folder of the bundle.", show_default="the one that ships")
+]
+CropOption = Annotated[
+    str | None,
+    typer.Option(
+        "--crop", metavar="X0,Y0,X1,Y1", help="The knee, in pixels of the film; used as it is. One film only."
+    ),
+]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="OUT|-", help="JSON lines, one object a knee.")
+]
+CsvOption = Annotated[Path | None, typer.Option("--csv", help="The same as a table.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where the networks run.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        print(f"kneeboneage {VERSION}")
+        raise typer.Exit
+
+
+@app.command()
+def estimate(
+    files: Files,
+    sex: SexOption = None,
+    age_months: AgeOption = None,
+    side: SideOption = None,
+    bundle: BundleOption = None,
+    crop: CropOption = None,
+    json: JsonOption = None,
+    csv: CsvOption = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--pictures", help="Folder for pictures with explanations, and report.html."),
+    ] = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Bone age of each knee, with an interval."""
+    job = Job(files, Known(sex, age_months, side), json, csv, pictures, crop)
+    estimator = job.load(bundle, device)
+
+    def handle(film: Film, file: str) -> list[Result]:
+        found = estimator.estimate(film, job.person_crops(film))
+        results = estimate_results(file, found, job.run)
+        if pictures is not None:
+            job.draw(found, results, Method.gradcam)
+        return results
+
+    job.go(handle)
+
+
+@app.command()
+def crop(
+    files: Files,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the crops and the films with their squares.")
+    ],
+    size: Annotated[int, typer.Option("--size", min=16, max=4096, help="Side of a crop in pixels.")] = 512,
+    side: SideOption = None,
+    bundle: BundleOption = None,
+    json: JsonOption = None,
+    csv: CsvOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Find the knees and cut them: upright, fibula on the viewer's left, 16-bit grey PNG."""
+    job = Job(files, Known(side=side), json, csv, out)
+    estimator = job.load(bundle, device)
+
+    def handle(film: Film, file: str) -> list[Result]:
+        from .crop import cut
+        from .report import pictures
+
+        finding = estimator.find(film)
+        results = crop_results(file, film, finding, job.run)
+        stem = job.stem(file)
+        picture = pictures.overlay(film.pixels, list(zip(finding.knees or [None], results, strict=True)))
+        job.save(f"{stem}_overlay.png", pictures.png(picture))
+        for index, knee in enumerate(finding.knees, start=1):
+            job.save(f"{stem}_knee{index}_crop.png", pictures.png_patch(cut(film.pixels, knee, size)))
+        return results
+
+    job.go(handle)
+
+
+@app.command()
+def explain(
+    files: Files,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and report.html.")],
+    method: Annotated[Method, typer.Option("--method")] = Method.gradcam,
+    sex: SexOption = None,
+    age_months: AgeOption = None,
+    side: SideOption = None,
+    bundle: BundleOption = None,
+    crop: CropOption = None,
+    json: JsonOption = None,
+    csv: CsvOption = None,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Show what the estimate of each knee rests on, laid over the film."""
+    job = Job(files, Known(sex, age_months, side), json, csv, out, crop)
+    estimator = job.load(bundle, device)
+
+    def handle(film: Film, file: str) -> list[Result]:
+        found = estimator.estimate(film, job.person_crops(film))
+        results = estimate_results(file, found, job.run)
+        job.draw(found, results, method, over_film=True)
+        return results
+
+    job.go(handle)
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder for films, masks and cohort.csv.")],
+    knees: Annotated[int, typer.Option("--knees", min=1, max=1_000_000)],
+    seed: Annotated[int, typer.Option("--seed", min=0)],
+    format: Annotated[Format, typer.Option("--format")] = Format.dicom,
+) -> None:
+    """Films of virtual children, with the truth about them in cohort.csv. Same seed, same bytes."""
+    from .phantom.cohort import write_cohort
+
+    with progress_bar() as progress:
+        task = progress.add_task("drawing", total=knees)
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        try:
+            write_cohort(out, knees, seed, format.value, show)
+        except OSError as error:
+            usage_error(f"{out}: cannot write there ({error.strerror or error})")
+    messages.print(f"{knees} knees in {out}", markup=False)
+
+
+@bundle_app.command("show")
+def bundle_show(
+    folder: Annotated[Path | None, typer.Argument(show_default="the one that ships")] = None,
+) -> None:
+    """What a bundle was made of, what it is worth, and what it is for."""
+    from .bundle import card
+
+    print(card(_verified(folder)))
+
+
+@bundle_app.command("verify")
+def bundle_verify(
+    folder: Annotated[Path | None, typer.Argument(show_default="the one that ships")] = None,
+) -> None:
+    """Check version, preprocessing, and the SHA-256 of each file."""
+    bundle = _verified(folder)
+    print(
+        f"{bundle.folder}: {bundle.name}, {len(bundle.manifest.files)} files as listed, "
+        f"SHA-256 {bundle.sha256}"
+    )
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+def _verified(folder: Path | None) -> Bundle:
+    from .bundle import load_bundle
+
+    try:
+        return load_bundle(folder)
+    except BundleError as error:
+        messages.print(f"Error: {error}", markup=False)
+        raise typer.Exit(1) from None

@@ -1,0 +1,267 @@
+"""One run of the command over films: reads ahead, writes what was asked for, tells what came of it.
+
+The writing is done film by film, so that whatever was finished when a run is stopped is on disk and valid.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from .errors import FilmError
+from .folder import film_paths, read_ahead
+from .report.files import JsonLines, Table
+from .report.page import Page
+from .report.records import RESEARCH_ONLY, Result, Run, error_result, headline, side_name
+
+if TYPE_CHECKING:
+    from .crop import KneeCrop
+    from .estimator import Estimator, FilmEstimate
+    from .radiograph.film import Film
+
+messages = Console(stderr=True, highlight=False)
+
+
+def load_estimator(bundle: Path | None, device: str) -> Estimator:
+    """The estimator of a run; imports torch."""
+    from .estimator import Estimator
+
+    return Estimator.load(bundle, device=device)
+
+
+def explain_knee(estimator: Estimator, film: Film, crop: KneeCrop, method: str) -> Any:
+    """Saliency of one knee in the film's pixel grid."""
+    from .explain import explain
+
+    return explain(estimator, film, crop, method)
+
+
+def read(path: Path) -> Film:
+    """The film of a file; imports pydicom."""
+    from .radiograph import read_film
+
+    return read_film(path)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was typed for all films of a run."""
+
+    sex: str | None = None
+    age_months: float | None = None
+    side: str | None = None
+
+
+@dataclass
+class Job:
+    """One run over films: what was asked for, the files it writes, and what it prints in the end."""
+
+    files: Sequence[str]
+    known: Known
+    json: str | None
+    csv: Path | None
+    pictures: Path | None
+    crop: str | None = None
+    run: Run = Run()
+    first_line: str = ""
+    paths: list[Path] = field(default_factory=list)
+    page: Page | None = None
+    drawn: dict[str, Any] = field(default_factory=dict)
+    stems: dict[str, int] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.paths = film_paths(self.files)
+        if not self.paths:
+            usage_error(f"no films in {', '.join(self.files)}")
+        self.box = _parse_box(self.crop)
+        if self.box is not None and len(self.paths) != 1:
+            usage_error(f"--crop is for one film, {len(self.paths)} were given")
+        inputs = {path.resolve() for path in self.paths}
+        for target in (self.json, self.csv):
+            if target is not None and str(target) != "-" and Path(target).resolve() in inputs:
+                usage_error(f"{target}: would overwrite a film")
+
+    def load(self, bundle: Path | None, device: str) -> Estimator:
+        try:
+            estimator = load_estimator(bundle, str(device))
+        except ValueError as error:  # BundleError, or a device that this machine lacks
+            usage_error(str(error))
+        self.estimator = estimator
+        self.run = Run.of(estimator.bundle)
+        self.first_line = estimator.bundle.manifest.card_first_line
+        return estimator
+
+    def person_crops(self, film: Film) -> list[KneeCrop] | None:
+        if self.box is None:
+            return None
+        from .crop import crop_from_box
+
+        try:
+            return [crop_from_box(self.box, self.known.side, film)]
+        except ValueError as error:
+            usage_error(str(error))
+
+    def stem(self, file: str) -> str:
+        """A name for a film's pictures that no other film of the run has."""
+        stem = Path(file).name
+        for suffix in (Path(file).suffix, ".nii"):
+            stem = stem.removesuffix(suffix) or stem
+        self.stems[stem] = self.stems.get(stem, 0) + 1
+        return stem if self.stems[stem] == 1 else f"{stem}-{self.stems[stem]}"
+
+    def save(self, name: str, content: bytes) -> None:
+        assert self.pictures is not None
+        (self.pictures / name).write_bytes(content)
+
+    def draw(self, found: FilmEstimate, results: list[Result], method: str, over_film: bool = False) -> None:
+        """Write the pictures of a film and keep smaller ones for the page.
+
+        ``over_film`` adds, for each knee, the whole film with the heat map laid over it.
+        """
+        from .report import pictures
+
+        film, knees = found.film, found.knees
+        stem = self.stem(results[0].file)
+        crops: list[KneeCrop | None] = [knee.crop for knee in knees] or [None]
+        whole = pictures.overlay(film.pixels, list(zip(crops, results, strict=True)))
+        self.save(f"{stem}_overlay.png", pictures.png(whole))
+        panels = []
+        for knee, result in zip(knees, results, strict=bool(knees)):
+            shown = result.status == "ok"
+            saliency = explain_knee(self.estimator, film, knee.crop, str(method)) if shown else None
+            end = self.run.scale_end_months or 240.0
+            panel = pictures.panel(film.pixels, knee.crop, result, saliency, knee.probabilities, end)
+            name = f"{stem}_knee{result.knee_index}"
+            self.save(f"{name}.png", pictures.png(panel))
+            panels.append(pictures.jpeg(panel))
+            if over_film and saliency is not None:
+                heated = pictures.overlay(film.pixels, [(knee.crop, result)], saliency)
+                self.save(f"{name}_film.png", pictures.png(heated))
+        self.drawn = {"film": pictures.jpeg(whole, 700), "knees": panels}
+
+    def go(self, handle: Callable[[Film, str], list[Result]]) -> None:
+        """Handle all films, write what was asked for, print the answers, and leave with the exit code."""
+        stopped = False
+        with ExitStack() as stack:
+            try:
+                writers: list[JsonLines | Table] = []
+                if self.json is not None:
+                    writers.append(stack.enter_context(JsonLines(self.json)))
+                if self.csv is not None:
+                    writers.append(stack.enter_context(Table(self.csv)))
+                if self.pictures is not None:
+                    self.pictures.mkdir(parents=True, exist_ok=True)
+                    self.page = stack.enter_context(
+                        Page(self.pictures / "report.html", self.run, self.first_line)
+                    )
+            except OSError as error:
+                usage_error(f"{error.filename}: cannot be written ({error.strerror})")
+            try:
+                for results in self._each(handle):
+                    for writer in writers:
+                        writer.write(results)
+                    if self.page is not None:
+                        self.page.write(results, **self.drawn)
+                    self._count(results)
+            except KeyboardInterrupt:
+                stopped = True
+        self._tell(stopped)
+        if stopped:
+            raise typer.Exit(130)
+        if self.counts.get("error"):
+            raise typer.Exit(1)
+
+    def _each(self, handle: Callable[[Film, str], list[Result]]) -> Iterator[list[Result]]:
+        from .radiograph.film import with_known
+
+        quiet = self.json == "-" and sys.stdout.isatty()
+        with progress_bar(quiet) as progress, closing(read_ahead(self.paths, read)) as films:
+            task = progress.add_task("films", total=len(self.paths))
+            for path, film in films:
+                self.drawn = {}
+                if isinstance(film, FilmError):
+                    yield [error_result(str(path), film.reason, self.run)]
+                else:
+                    known = self.known
+                    yield handle(with_known(film, known.sex, known.age_months, known.side), str(path))
+                progress.advance(task)
+
+    def _count(self, results: Sequence[Result]) -> None:
+        for result in results:
+            self.counts[result.status] = self.counts.get(result.status, 0) + 1
+            text = f"{result.file}  {side_name(result)}: {headline(result)}"
+            if result.interval_months is not None and not result.mature:
+                low, high = result.interval_months
+                text += f", {result.interval_level or 0:.0%} interval {low:.0f} to {high:.0f}"
+            if result.reason:
+                text += f": {result.reason}"
+            self.lines.append(text)
+        self.counts["films"] = self.counts.get("films", 0) + 1
+
+    def _tell(self, stopped: bool) -> None:
+        if self.json != "-":
+            for line in self.lines:
+                print(line)
+        counts = self.counts
+        parts = [f"{counts.get('films', 0)} of {len(self.paths)} films"]
+        parts += [
+            f"{counts[status]} {words}"
+            for status, words in (
+                ("ok", "knees done"),
+                ("refused", "refused"),
+                ("error", "could not be read"),
+            )
+            if status in counts
+        ]
+        messages.print(("Stopped. " if stopped else "") + ", ".join(parts) + ".", markup=False)
+        if self.first_line:
+            messages.print(f"{self.first_line} {RESEARCH_ONLY}", markup=False, style="dim")
+        if self.pictures is not None:
+            messages.print(f"Pictures: {self.pictures}", markup=False)
+
+
+def _parse_box(text: str | None) -> tuple[float, float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        x0, y0, x1, y1 = (float(part) for part in text.split(","))
+    except ValueError:
+        usage_error(f"--crop takes four numbers, X0,Y0,X1,Y1, not {text!r}")
+    return x0, y0, x1, y1
+
+
+def progress_bar(quiet: bool = False) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=messages,
+        transient=True,
+        disable=quiet or not messages.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+def usage_error(text: str) -> NoReturn:
+    messages.print(f"Error: {text}", markup=False, soft_wrap=True)
+    raise typer.Exit(2)

@@ -1,0 +1,292 @@
+"""Records say what was found, files stay whole when a run is stopped, pictures show it where it lies."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from KneeBoneAgeLib.crop import KneeCrop, map_to_film
+from KneeBoneAgeLib.radiograph.film import Film, FilmIdentifiers, with_known
+from KneeBoneAgeLib.report import pictures
+from KneeBoneAgeLib.report.files import JsonLines, Table
+from KneeBoneAgeLib.report.page import Page
+from KneeBoneAgeLib.report.records import (
+    RESEARCH_ONLY,
+    Result,
+    Run,
+    error_result,
+    estimate_results,
+    format_age,
+    headline,
+)
+
+ISSUE_KEYS = [
+    *("file", "status", "reason", "knee_index", "side", "box_px", "crop_confidence", "sex"),
+    *("chronological_age_months", "bone_age_months", "interval_months", "interval_level", "mature"),
+    *("bundle", "bundle_sha256"),
+]
+RUN = Run("tiny", "ab" * 32, 240.0)
+CROP = KneeCrop((150.0, 120.0), 100.0, angle_deg=5.0, side="R", confidence=0.875)
+
+
+@dataclasses.dataclass(frozen=True)
+class Knee:
+    """What `estimator.KneeEstimate` looks like."""
+
+    crop: KneeCrop = CROP
+    status: str = "ok"
+    reason: str | None = None
+    refusal_kind: str | None = None
+    bone_age_months: float | None = 115.34
+    withheld_bone_age_months: float | None = None
+    at_least_months: float | None = None
+    interval_months: tuple[float, float] | None = (104.0, 127.0)
+    interval_level: float = 0.9
+    mature: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    knees: tuple = ()
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    film: Film
+    knees: tuple
+    finding: Found = Found()
+
+
+def make_film(**facts):
+    pixels = np.linspace(0, 1, 240 * 300, dtype=np.float32).reshape(240, 300)
+    return Film(pixels, "a.dcm", **{"sex": "F", "age_months": 110.0, "side": "R", **facts})
+
+
+def records(film, *knees, **finding):
+    return estimate_results("a.dcm", Estimate(film, knees, Found(**finding)), RUN)
+
+
+def test_a_record_begins_with_the_keys_of_the_command_in_their_order():
+    (record,) = records(make_film(), Knee())
+    line = json.loads(record.json_line())
+    assert list(line)[: len(ISSUE_KEYS)] == ISSUE_KEYS
+    assert line["box_px"] == [100.0, 70.0, 200.0, 170.0]
+    assert (line["bone_age_months"], line["interval_months"], line["mature"]) == (
+        115.34,
+        [104.0, 127.0],
+        False,
+    )
+    assert (line["bundle"], line["bundle_sha256"]) == ("tiny", "ab" * 32)
+
+
+def test_knees_are_counted_from_one_and_a_film_without_is_zero_with_its_reason():
+    assert [record.knee_index for record in records(make_film(), Knee(), Knee())] == [1, 2]
+    (record,) = records(make_film(), reason="lateral view")
+    assert (record.knee_index, record.status, record.reason) == (0, "refused", "lateral view")
+    assert record.box_px is None
+
+
+def test_a_refused_knee_keeps_its_crop_and_gives_its_number_only_as_withheld():
+    knee = Knee(
+        status="refused",
+        reason="implant",
+        refusal_kind="content",
+        withheld_bone_age_months=99.0,
+        bone_age_months=99.0,
+    )
+    (record,) = records(make_film(), knee)
+    assert record.box_px is not None
+    assert (record.bone_age_months, record.interval_months, record.withheld_bone_age_months) == (
+        None,
+        None,
+        99.0,
+    )
+    assert record.refusal_kind == "content"
+
+
+def test_a_mature_knee_says_at_least_and_never_a_number():
+    knee = Knee(mature=True, at_least_months=200.0, bone_age_months=215.0, interval_months=(200.0, 222.0))
+    (record,) = records(make_film(), knee)
+    assert (record.bone_age_months, record.mature, record.at_least_months) == (None, True, 200.0)
+    assert record.interval_months == [200.0, 240.0]
+    assert "at least 16 y 8 m" in headline(record)
+
+
+def test_what_was_typed_wins_and_is_recorded_as_typed():
+    (record,) = records(with_known(make_film(), age_months=100.0), Knee())
+    assert (record.chronological_age_months, record.age_source) == (100.0, "typed")
+    assert (record.sex, record.sex_source) == ("F", "header")
+    (record,) = records(make_film(sex=None, age_months=None), Knee())
+    assert (record.sex_source, record.age_source) == (None, None)
+
+
+def test_a_contradiction_between_anatomy_and_header_is_marked():
+    assert records(make_film(side="L"), Knee())[0].side_conflict
+    assert not records(make_film(side=None), Knee())[0].side_conflict
+    typed = records(with_known(make_film(side=None), side="L"), Knee())[0]
+    assert not typed.side_conflict
+    assert typed.side_from_header is None
+
+
+def test_the_record_points_back_to_the_film():
+    film = make_film(
+        identifiers=FilmIdentifiers("1.2", "1.2.3", "1.2.3.4"),
+        spacing_mm=(0.15, 0.2),
+        notes=("a",),
+        polarity="inverted",
+    )
+    (record,) = records(film, Knee(), notes=("b",))
+    assert (record.study_uid, record.series_uid, record.instance_uid) == ("1.2", "1.2.3", "1.2.3.4")
+    assert (record.spacing_mm, record.polarity, record.notes) == ([0.15, 0.2], "inverted", ["a", "b"])
+
+
+def test_numbers_that_are_none_never_reach_the_json():
+    knee = Knee(bone_age_months=math.nan, interval_months=(math.inf, 3.0))
+    line = records(make_film(), knee)[0].json_line()
+    assert json.loads(line, parse_constant=pytest.fail)["bone_age_months"] is None
+
+
+def test_json_and_csv_are_whole_after_each_film(tmp_path):
+    lines, table = JsonLines(tmp_path / "new" / "a.jsonl"), Table(tmp_path / "a.csv")
+    for count in (1, 2):
+        results = records(make_film(), Knee(), Knee())
+        lines.write(results)
+        table.write(results)
+        written = (tmp_path / "new" / "a.jsonl").read_text()
+        assert written.endswith("\n")
+        assert len([json.loads(line) for line in written.splitlines()]) == 2 * count
+        rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
+        assert len(rows) == 2 * count
+    lines.close()
+    table.close()
+    assert (rows[0]["x0"], rows[0]["interval_high_months"], rows[0]["mature"]) == ("100.0", "127.0", "false")
+
+
+def test_csv_cells_with_commas_and_missing_values_stay_in_their_columns(tmp_path):
+    with Table(tmp_path / "a.csv") as table:
+        table.write([error_result('odd, "name".dcm', "cut short,\nreally", RUN)])
+    (row,) = csv.DictReader((tmp_path / "a.csv").open(newline=""))
+    assert (row["file"], row["reason"], row["x0"], row["status"]) == (
+        'odd, "name".dcm',
+        "cut short,\nreally",
+        "",
+        "error",
+    )
+
+
+def test_ages_read_as_a_clinic_says_them():
+    assert [format_age(months) for months in (0, 11.6, 115.3, 240)] == [
+        "0 y 0 m",
+        "1 y 0 m",
+        "9 y 7 m",
+        "20 y 0 m",
+    ]
+
+
+def test_the_page_carries_its_pictures_and_escapes_what_it_shows(tmp_path):
+    with Page(tmp_path / "report.html", RUN, "never seen a real child") as page:
+        results = records(make_film(), Knee(reason="<script>alert(1)</script>"))
+        panel = pictures.panel(make_film().pixels, CROP, results[0])
+        page.write(results, film=pictures.jpeg(panel), knees=[pictures.png(panel)])
+    text = (tmp_path / "report.html").read_text()
+    assert "<script>" not in text
+    assert "data:image/jpeg;base64," in text
+    assert "data:image/png;base64," in text
+    assert "http" not in text
+    assert RESEARCH_ONLY in text
+    assert "never seen a real child" in text
+
+
+def amber(picture):
+    pixels = np.asarray(picture, int)
+    return (abs(pixels - pictures.AMBER).sum(axis=-1) < 30).nonzero()
+
+
+def test_the_square_is_drawn_where_the_crop_lies_on_the_film():
+    film = np.zeros((900, 700), np.float32)
+    crop = KneeCrop((300.0, 500.0), 200.0)
+    result = Result("a.png", "ok", knee_index=1, side="R", bone_age_months=100.0)
+    rows, columns = amber(pictures.overlay(film, [(crop, result)]))
+    label = rows < 398
+    assert columns[~label].min() == pytest.approx(200, abs=3)
+    assert columns[~label].max() == pytest.approx(400, abs=3)
+    assert rows.max() == pytest.approx(600, abs=3)
+
+
+def test_large_films_are_shown_smaller_and_squares_with_them():
+    film = np.zeros((2800, 2800), np.float32)
+    result = Result("a.png", "ok", knee_index=1, side="L", bone_age_months=100.0)
+    picture = pictures.overlay(film, [(KneeCrop((1400.0, 2000.0), 1000.0), result)])
+    assert picture.width == 1400
+    rows, _ = amber(picture)
+    assert rows.max() == pytest.approx(1250, abs=4)
+
+
+def test_the_heat_lies_on_the_place_that_the_saliency_marks():
+    film = np.full((400, 400), 0.2, np.float32)
+    crop = KneeCrop((200.0, 200.0), 200.0, mirrored=True)
+    hot = np.zeros((400, 400), np.float32)
+    hot[150:160, 240:250] = 1
+    result = Result("a.png", "ok", knee_index=1, side="L", bone_age_months=100.0)
+    plain = np.asarray(pictures.panel(film, crop, result), int)
+    heated = np.asarray(pictures.panel(film, crop, result, hot), int)
+    top = heated.shape[0] - 60 - pictures.CELL_PX
+    cell = heated[top : top + pictures.CELL_PX, 2 * pictures.PAD + pictures.CELL_PX :][:, : pictures.CELL_PX]
+    rows, columns = (cell[..., 0] > 150).nonzero()
+    assert rows.mean() / pictures.CELL_PX == pytest.approx((155 - 100) / 200, abs=0.02)
+    assert columns.mean() / pictures.CELL_PX == pytest.approx((245 - 100) / 200, abs=0.02)
+    assert plain.shape[1] < heated.shape[1]
+
+
+def test_a_saliency_of_a_crop_survives_the_way_over_the_film_into_the_panel():
+    film = np.full((400, 400), 0.2, np.float32)
+    crop = KneeCrop((200.0, 200.0), 200.0, angle_deg=20.0)
+    values = np.zeros((50, 50), np.float32)
+    values[10:14, 30:34] = 1
+    result = Result("a.png", "ok", knee_index=1, side="R", bone_age_months=100.0)
+    heated = np.asarray(pictures.panel(film, crop, result, map_to_film(values, crop, film.shape)), int)
+    top = heated.shape[0] - 60 - pictures.CELL_PX
+    cell = heated[top : top + pictures.CELL_PX, 2 * pictures.PAD + pictures.CELL_PX :][:, : pictures.CELL_PX]
+    rows, columns = (cell[..., 0] > 150).nonzero()
+    assert (rows.mean() / pictures.CELL_PX, columns.mean() / pictures.CELL_PX) == pytest.approx(
+        (0.24, 0.64), abs=0.03
+    )
+
+
+def test_a_map_without_any_saliency_leaves_the_crop_as_it_is():
+    film = np.full((400, 400), 0.2, np.float32)
+    result = Result("a.png", "ok", knee_index=1, side="R", bone_age_months=100.0)
+    heated = np.asarray(pictures.panel(film, KneeCrop((200.0, 200.0), 200.0), result, np.zeros_like(film)))
+    top = heated.shape[0] - 60 - pictures.CELL_PX
+    first, second = (
+        heated[top : top + pictures.CELL_PX, x : x + pictures.CELL_PX]
+        for x in (pictures.PAD, 2 * pictures.PAD + pictures.CELL_PX)
+    )
+    assert np.array_equal(first, second)
+
+
+def test_the_distribution_of_a_refused_knee_is_not_shown():
+    film = np.full((400, 400), 0.2, np.float32)
+    crop = KneeCrop((200.0, 200.0), 200.0)
+    bins = np.full(120, 1 / 120)
+    shown = pictures.panel(film, crop, Result("a", "ok", knee_index=1, bone_age_months=100.0), None, bins)
+    hidden = pictures.panel(film, crop, Result("a", "refused", reason="x", knee_index=1), None, bins)
+    assert hidden.width < shown.width
+
+
+def test_pictures_of_a_report_say_in_their_header_that_they_are_no_film():
+    content = pictures.png(Image.new("RGB", (8, 8)))
+    assert pictures.PICTURE_MARK.encode() in content[:512]
+    assert Image.open(io.BytesIO(content)).size == (8, 8)
+
+
+def test_a_patch_is_kept_with_sixteen_bits():
+    picture = Image.open(io.BytesIO(pictures.png_patch(np.array([[0.0, 0.5], [1.0, 2.0]]))))
+    assert np.asarray(picture).tolist() == [[0, 32768], [65535, 65535]]

@@ -1,0 +1,138 @@
+"""What is learnt from a batch of crops: the Lightning module of the age networks and their losses."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import lightning
+import torch
+from KneeBoneAgeLib.network import MONTHS_MAX, UNKNOWN_SEX, AgeNetwork, bin_centres
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .recipe import TRUE_SD_MONTHS, Recipe
+
+ATLAS_END_MONTHS = (216.0, 228.0)
+"""Bone age at which a hand atlas ends, girls and boys: a reader cannot assign more."""
+
+
+def label_loss(log_p: Tensor, label: Tensor, sd: Tensor, sex: Tensor) -> Tensor:
+    """Negative log-probability of noisy labels under distributions of the true bone age, (B,).
+
+    The label is the true bone age plus reader error, cut off at the atlas's ends; so p over the true one is
+    learnt although only labels are seen: -log sum_b p(b) N(label; b, sd), with the tail's mass at the ends.
+
+    Parameters
+    ----------
+    log_p : (B, bins) log-probabilities over bins of 0 to 240 months.
+    label, sd : (B,) months; labels with `sd` <= 1 month are taken as the true value, nothing was cut off.
+    sex : (B,) 0 F, 1 M.
+    """
+    centres = bin_centres(log_p.shape[-1]).to(log_p)
+    z = (label[:, None] - centres) / sd[:, None]
+    width = MONTHS_MAX / log_p.shape[-1]
+    kernel = -0.5 * z**2 - torch.log(sd[:, None]) + math.log(width / math.sqrt(2 * math.pi))
+    noisy = sd > TRUE_SD_MONTHS
+    end = torch.tensor(ATLAS_END_MONTHS).to(log_p)[sex]
+    kernel = torch.where((noisy & (label >= end))[:, None], torch.special.log_ndtr(-z), kernel)
+    kernel = torch.where((noisy & (label <= 0))[:, None], torch.special.log_ndtr(z), kernel)
+    return -torch.logsumexp(log_p + kernel, dim=-1)
+
+
+def masked_smooth_l1(predicted: Tensor, target: Tensor) -> Tensor:
+    """Smooth L1 over the entries whose target is not NaN; 0 where there is none."""
+    known = torch.isfinite(target)
+    error = functional.smooth_l1_loss(predicted, torch.nan_to_num(target), reduction="none", beta=0.1)
+    return (error * known).sum() / known.sum().clamp(min=1)
+
+
+class AgeModule(lightning.LightningModule):
+    """An `AgeNetwork`, its running average `averaged` (what is kept), and heads that only training needs."""
+
+    def __init__(self, recipe: Recipe, indicators: int, maturities: int) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.network = AgeNetwork(recipe.network)
+        self.indicator_head = nn.Linear(self.network.feature_count, indicators + maturities)
+        self.knee_head = nn.Linear(self.network.feature_count, 1)
+        self.freeze()
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
+
+    def freeze(self) -> None:
+        """The prior is learnt from numbers alone; stem and first stages stay as they are if the recipe says so."""
+        self.network.prior.requires_grad_(False)
+        if self.recipe.frozen_stages:
+            self.network.backbone.stem.requires_grad_(False)
+            for stage in self.network.backbone.stages[: self.recipe.frozen_stages]:
+                stage.requires_grad_(False)
+
+    def start_from(self, other: AgeModule) -> None:
+        """Take over the averaged weights and the training heads of another run."""
+        self.network.load_state_dict(other.averaged.state_dict())
+        self.averaged.load_state_dict(other.averaged.state_dict())
+        self.indicator_head.load_state_dict(other.indicator_head.state_dict())
+        self.knee_head.load_state_dict(other.knee_head.state_dict())
+
+    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of a batch: age with and without chronological age, indicators, knee or not, and their sum."""
+        features = self.network.features(batch["image"])
+        knee = batch["knee"].bool()
+        count = knee.sum().clamp(min=1)
+        likelihood = self.network.log_likelihood(features)
+        nowhere = torch.full_like(batch["age_months"], torch.nan)
+        shown_sex = torch.where(batch["sex_missing"], UNKNOWN_SEX, batch["sex"])
+
+        def age_loss(age_months: Tensor) -> Tensor:
+            log_p = self.network.log_posterior(likelihood, shown_sex, age_months)
+            each = label_loss(log_p, batch["label"], batch["label_sd"], batch["sex"])
+            return torch.where(knee, each, 0.0).sum() / count
+
+        recipe = self.recipe
+        found = {
+            "with_age": age_loss(batch["age_months"]),
+            "without_age": age_loss(nowhere),
+            "indicators": masked_smooth_l1(self.indicator_head(features), batch["indicators"]),
+            "knee": functional.binary_cross_entropy_with_logits(
+                self.knee_head(features)[:, 0], batch["knee"].float()
+            ),
+        }
+        found["loss"] = (
+            (found["with_age"] + found["without_age"]) / 2
+            + 10 * recipe.indicator_weight * found["indicators"]
+            + recipe.knee_weight * found["knee"]
+        )
+        return found
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        found = self.losses(batch)
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch["sex"]))
+        return found["loss"]
+
+    @torch.no_grad()
+    def on_train_batch_end(self, *_: Any) -> None:
+        decay = min(self.recipe.ema_decay, (1 + self.global_step) / (10 + self.global_step))
+        kept, now = list(self.averaged.parameters()), list(self.network.parameters())
+        torch._foreach_lerp_(kept, now, 1 - decay)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        recipe = self.recipe
+        learnt = [
+            p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("averaged")
+        ]
+        groups = [
+            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), foreach=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, recipe))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _pace(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine down to 1 %."""
+    warm = max(1.0, recipe.warm_up * recipe.steps)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1.0, recipe.steps - warm))))
