@@ -131,6 +131,13 @@ def cut(film_pixels: Floats, crop: KneeCrop, size: int = SIZE_PX, margin: float 
     return sample(film_pixels, film_from_crop(crop, size, margin), (size, size))
 
 
+def letterbox(shape: tuple[int, int], size: int) -> Floats:
+    """2 x 3 affine from (u, v) of a ``size`` square, in which a whole film of ``shape`` is centred, to the film."""
+    rows, cols = shape
+    step = max(rows, cols) / size
+    return np.array([[step, 0.0, (cols - step * size) / 2], [0.0, step, (rows - step * size) / 2]])
+
+
 def whole_film(shape: tuple[int, int], size: int) -> tuple[Floats, tuple[int, int]]:
     """View of a whole film of ``shape`` (rows, cols), of as many pixels as a 6:5 film whose long side is ``size``.
 

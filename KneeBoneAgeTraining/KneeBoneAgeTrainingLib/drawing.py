@@ -16,9 +16,8 @@ import numpy as np
 
 from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, sample, whole_film
 from KneeBoneAgeLib.phantom.anatomy import KneeTruth
-from KneeBoneAgeLib.phantom.children import Child, draw_children
+from KneeBoneAgeLib.phantom.children import Child, draw_children, maturity_vector
 from KneeBoneAgeLib.phantom.look import Look, expose
-from KneeBoneAgeLib.phantom.maturation import INDICATOR_NAMES
 from KneeBoneAgeLib.phantom.scenes import Scene, frontal_film, knee_view, lateral_film, other_film
 
 from .crop_cache import KNEE, MARGIN, CropCache, CropLabels
@@ -146,8 +145,7 @@ def _labels(children: list[Child], kinds: list[str]) -> CropLabels:
         pseudo_months=numbers("pseudo_label_months"),
         patient_id=np.array([c.patient_id for c in children], np.str_),
         indicators=np.array([c.indicators.as_vector() for c in children], np.float32),
-        maturities=np.array([[c.maturities[n] for n in INDICATOR_NAMES] for c in children], np.float32),
-        maturity_known=np.array([[c.readable[n] for n in INDICATOR_NAMES] for c in children], bool),
+        maturities=np.array([maturity_vector(c) for c in children], np.float32),
         kind=np.array(kinds, np.str_),
         oracle_months=numbers("oracle_months"),
         oracle_no_age_months=numbers("oracle_no_age_months"),

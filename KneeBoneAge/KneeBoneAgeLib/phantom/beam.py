@@ -167,7 +167,7 @@ def detect(
     column_fault, row_fault = _line_faults((rows, cols), detector, rng)
     penumbra_mm = beam.focal_mm * (beam.magnification - 1) / 2.4  # width of a uniform source to a deviation
     variance_px = (penumbra_mm**2 + detector.blur_mm**2) / spacing_mm**2
-    passes = 0 if variance_px < 0.04 else min(4, int(np.ceil(variance_px / 0.5)))
+    passes = 0 if variance_px < 0.1 else min(4, int(np.ceil(variance_px / 0.5)))
     area_mm2 = spacing_mm**2
     quantum = np.float32(exposure / (detector.quanta_per_mm2 * area_mm2))  # signal of one quantum
     electronic = np.float32(detector.electronic_per_mm2 * np.sqrt(area_mm2) * quantum) ** 2
@@ -202,10 +202,11 @@ def _smooth(signal: np.ndarray, weight: float) -> None:
     if min(signal.shape) < 3:
         return
     w = np.float32(weight)
-    for view in (signal, signal.T):
-        change = view[:-2] + view[2:]
+    upright, across = (slice(None, -2), slice(1, -1), slice(2, None)), slice(None)
+    for axis in (0, 1):
+        before, middle, after = (signal[part] if axis == 0 else signal[across, part] for part in upright)
+        change = before + after
         change *= w
-        middle = view[1:-1]
         middle *= 1 - 2 * w
         middle += change
 

@@ -46,9 +46,11 @@ class CoarseGrid:
         if k == 1:
             target[...] = block
             return
-        columns = _mean_weights(block.shape[0], k) @ block  # a narrow matrix product is the fastest way down
+        columns = _product(_mean_weights(block.shape[0], k), block)
         full = block.shape[1] // k
-        np.add.reduce(columns[:, : full * k].reshape(cells, full, k), axis=2, out=target[:, :full])
+        np.add(columns[:, 0 : full * k : k], columns[:, 1 : full * k : k], out=target[:, :full])
+        for column in range(2, k):
+            target[:, :full] += columns[:, column : full * k : k]
         target[:, :full] *= np.float32(1 / k)
         if full < self.cells[1]:
             target[:, full] = columns[:, full * k :].mean(axis=1)
@@ -81,7 +83,22 @@ class RowExpander:
         if self._factor == 1:
             return self._wide[first:last]
         weights, low = _row_weights(self._rows, self._factor, len(self._wide), first, last)
-        return weights @ self._wide[low : low + weights.shape[1]]
+        return _product(weights, self._wide[low : low + weights.shape[1]])
+
+
+def _product(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Matrix product in pieces below the size at which OpenBLAS starts threads, which would fight over the cores.
+
+    Products this narrow are still the fastest way to average or interpolate rows.
+    """
+    rows, inner = weights.shape
+    width = max(16, (1 << 18) // max(1, rows * inner))
+    if values.shape[1] <= width:
+        return weights @ values
+    out = np.empty((rows, values.shape[1]), np.float32)
+    for start in range(0, values.shape[1], width):
+        np.matmul(weights, values[:, start : start + width], out=out[:, start : start + width])
+    return out
 
 
 @lru_cache(maxsize=64)

@@ -143,7 +143,9 @@ def _metal_and_labels(canvas: Any, knees: tuple, look: Look, side: str | None, r
     free = [(*k.centre_px, 0.62 * k.width_px) for k in knees]
     burned = []
     for label in look.labels:
-        grey, cover = props.stamp(label, canvas.spacing_mm, side)
+        # the workstation writes in proportion to the film, lead letters have their size
+        size = max(metal.shape) * canvas.spacing_mm / 300 if label.burned_in else 1.0
+        grey, cover = props.stamp(label, canvas.spacing_mm / size, side)
         spot = props.place(metal.shape, cover.shape, free, rng)
         if spot is None:
             continue
@@ -319,20 +321,20 @@ def _draw_processing(rng: np.random.Generator, s: float) -> Processing:
     background = float(rng.uniform(0.0, 0.09)) if rng.random() < 0.85 else float(rng.uniform(0.09, 0.09 + 0.15 * s))
     if manner == "flat":
         return Processing(
-            around(0.6, 0.15, 0.25, 1.0), around(40, 12, 15, 80), around(1.3, 0.25, 0.8, 2.2), around(1.9, 0.5, 1, 3.5),
-            around(0.85, 0.08, 0.65, 1), "sigmoid", around(1.2, 0.6, 0.2, 3), around(0.08, 0.1, -0.1, 0.35),
-            around(0.35, 0.25, -0.05, 1.1), around(1.1, 0.2, 0.6, 1.8), background,
+            around(0.6, 0.15, 0.25, 1.0), around(40, 12, 15, 80), around(1.7, 0.35, 0.9, 2.8), around(2.2, 0.6, 1, 4),
+            around(0.85, 0.08, 0.65, 1), "sigmoid", around(1.2, 0.6, 0.2, 3), around(0.02, 0.12, -0.25, 0.3),
+            around(0.35, 0.25, -0.05, 1.1), around(1.5, 0.35, 0.7, 2.5), background,
         )  # fmt: skip
     if manner == "dark":
         return Processing(
-            around(0.7, 0.15, 0.3, 1.1), around(40, 12, 15, 80), around(1.15, 0.2, 0.7, 2), around(1.4, 0.4, 0.8, 3),
-            around(0.9, 0.08, 0.7, 1), "linear", 1.0, around(0.1, 0.1, -0.1, 0.35),
-            around(0.95, 0.35, 0.2, 1.8), around(1.0, 0.15, 0.6, 1.5), background,
+            around(0.7, 0.15, 0.3, 1.1), around(40, 12, 15, 80), around(1.4, 0.3, 0.8, 2.4), around(1.5, 0.5, 0.8, 3),
+            around(0.9, 0.08, 0.7, 1), "linear", 1.0, around(0.05, 0.12, -0.25, 0.3),
+            around(0.95, 0.35, 0.2, 1.8), around(1.35, 0.3, 0.7, 2.2), background,
         )  # fmt: skip
     if manner == "film":
         return Processing(
             1.0, 40.0, 1.0, 1.0, 1.0, "sigmoid", around(2.5, 0.7, 1, 4.5), around(-0.02, 0.1, -0.25, 0.3),
-            around(0.1, 0.15, -0.2, 0.5), around(1.0, 0.2, 0.6, 1.6), background,
+            around(0.1, 0.15, -0.2, 0.5), around(1.2, 0.3, 0.6, 2.0), background,
         )  # fmt: skip
     return Processing(
         around(0.95, 0.12, 0.6, 1.2), around(40, 12, 15, 80), around(1.1, 0.15, 0.8, 1.6), around(1.3, 0.4, 0.8, 2.5),
@@ -342,7 +344,7 @@ def _draw_processing(rng: np.random.Generator, s: float) -> Processing:
 
 
 def _draw_collimation(rng: np.random.Generator, s: float) -> Collimation:
-    if rng.random() > 0.5 * min(s, 1.2):
+    if rng.random() > 0.4 * min(s, 1.2):
         return Collimation()
     margins = np.where(rng.random(4) < 0.5, rng.uniform(0.005, 0.05 + 0.13 * s * rng.random(), 4), 0.0)
     shutter = None if rng.random() < 0.5 else float(rng.choice([0.0, 0.0, 0.05, 1.0]))

@@ -42,7 +42,7 @@ def make_manifest(**changes):
             edges_months=(120,),
             shift=(0.1, 0.2),
             count=(10, 10),
-            mature_from_months=200,
+            mature_from_months={"F": 190, "M": 210},
         ),
         "refusal_file": "refusal.safetensors",
         "intended_use": "demonstration",

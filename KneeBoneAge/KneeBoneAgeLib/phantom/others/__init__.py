@@ -98,8 +98,8 @@ def draw_other(kind: str, canvas: Canvas, rng: np.random.Generator, age_years: f
 
 
 def draw_holder_hand(canvas: Canvas, rng: np.random.Generator, near: tuple[float, float]) -> None:
-    """Adds the hand of an adult who holds a child: it comes in over the nearest edge and its fingers reach ``near``
-    (x, y in mm of film)."""
+    """Adds the hand of an adult who holds a child: it comes in over the edge nearest to ``near`` (x, y in mm of film)
+    and its fingers reach at least there and some centimetres into the film."""
     height, width = (n * canvas.spacing_mm for n in canvas.shape)
     x, y = near
     ways = {(0, 1): y, (0, -1): height - y, (1, 0): x, (-1, 0): width - x}
@@ -108,7 +108,8 @@ def draw_holder_hand(canvas: Canvas, rng: np.random.Generator, near: tuple[float
     bend = rng.uniform(0, 0.8)
     reach = (150 - 55 * bend) * 1.05
     direction = np.array([-np.sin(np.radians(angle)), np.cos(np.radians(angle))])
-    wrist = np.array(near) - direction * reach
+    inside = max(rng.uniform(15, 95) - min(ways.values()), 0)
+    wrist = np.array(near) - direction * (reach - inside)
     pose = Pose(float(wrist[0]), float(wrist[1]), float(angle), rng.normal(0, 35), rng.normal(0, 15), 1.05,
                 bool(rng.random() < 0.5))
     part = Part.placed(canvas, rng, 30.0, pose)
@@ -120,14 +121,14 @@ def draw_holder_hand(canvas: Canvas, rng: np.random.Generator, near: tuple[float
 def draw_foot_and_ankle(canvas: Canvas, rng: np.random.Generator, pose: Pose, age_years: float, *,
                         stub_mm: float = 60.0, tibia_half_mm: float | None = None, fibula_half_mm: float | None = None,
                         fibula_x_mm: float | None = None, plantar_deg: float | None = None) -> None:
-    """Adds ankle and foot below a lower leg that somebody else has drawn.
+    """Adds ankle and foot below a lower leg that somebody else has drawn; where both lie, the larger path counts.
 
     Parameters
     ----------
     pose : Pose
         Place of the ankle joint (below the tibial end), direction, view, magnification and side of the leg.
     stub_mm : float
-        Length of the shafts drawn above the joint; the other's shafts end there.
+        Least length of the shafts drawn above the joint; their flare is always drawn.
     tibia_half_mm, fibula_half_mm, fibula_x_mm : float or None
         Half widths of the shafts at that place and the fibula's distance from the tibia, to join smoothly.
     plantar_deg : float or None
@@ -136,19 +137,19 @@ def draw_foot_and_ankle(canvas: Canvas, rng: np.random.Generator, pose: Pose, ag
     part = Part.placed(canvas, rng, age_years, pose)
     girth, length = part.girth / pose.scale, part.size / pose.scale
     leg.draw_ankle_bones(
-        part, shaft_mm=stub_mm / length,
+        part, shaft_mm=max(stub_mm / length, 90.0),
         tibia_half=12.0 if tibia_half_mm is None else tibia_half_mm / girth,
         fibula_half=6.3 if fibula_half_mm is None else fibula_half_mm / girth,
         fibula_x=27.0 if fibula_x_mm is None else fibula_x_mm / length,
     )
     plantar = abs(rng.normal(25, 25)) if plantar_deg is None else plantar_deg
     leg.draw_foot_bones(leg.foot_frame(part, plantar, rng.normal(0, 10)), curl_deg=rng.uniform(0, 25))
-    part.finish()
+    part.finish(join=True)
 
 
 def draw_hip(canvas: Canvas, rng: np.random.Generator, pose: Pose, age_years: float, *, stub_mm: float = 60.0,
              shaft_half_mm: float | None = None, flesh: bool = True) -> None:
-    """Adds hip and half pelvis above a femoral shaft that somebody else has drawn.
+    """Adds hip and half pelvis above a femoral shaft that somebody else has drawn; the larger path counts.
 
     Parameters
     ----------
@@ -159,14 +160,14 @@ def draw_hip(canvas: Canvas, rng: np.random.Generator, pose: Pose, age_years: fl
     shaft_half_mm : float or None
         Half width of the shaft there, to join smoothly.
     flesh : bool
-        Adds pelvis and buttock; the thigh is then drawn too, over the other's by the larger path within this part.
+        Adds trunk, buttock and thigh.
     """
     part = Part.placed(canvas, rng, age_years, pose)
     shaft = 40.0 + stub_mm / (part.size / pose.scale)
     head = part.joint((-38, -32 - shaft, 0))
     half = 14.0 if shaft_half_mm is None else shaft_half_mm / (part.girth / pose.scale)
-    leg.draw_femur_end(head, shaft_mm=shaft, shaft_half=half)
+    leg.draw_femur_end(head, shaft_mm=shaft, shaft_half=half, flesh=flesh)
     leg.draw_hemipelvis(head)
     if flesh:
-        leg.draw_pelvis_trunk(head.joint((-90, 0, 0)))
-    part.finish()
+        leg.draw_pelvis_flesh(head.joint((-90, 0, 0)))
+    part.finish(join=True)

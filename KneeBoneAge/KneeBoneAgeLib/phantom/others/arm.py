@@ -65,7 +65,8 @@ def draw_hand_bones(hand: Part, *, bend: float, spread: float, flesh: bool = Tru
         a = np.radians(inclination)
         hand.lump((*centre, 0), half, along=(np.sin(a), np.cos(a), 0), appears=appears + rng.normal(0, 0.3), full=full)
     if flesh:
-        hand.flesh((0, -30, 0), (-1, 92, 0), (27, 19), (30, 19), (38, 18), (42, 16), (41, 12), caps=(0.2, 0.35))
+        hand.flesh((0, -40, 0), (-2, 97, 0), (20, 13), (27, 18), (30, 19), (36, 18), (41, 15), (40, 11), (36, 9),
+                   caps=(1.0, 0.5))
     for i, (base, degrees, lengths, widths) in enumerate(RAYS):
         thumb = i == 0
         degrees = degrees * spread + rng.normal(0, 2.5) + (rng.uniform(-14, 10) if thumb else 0)
@@ -119,8 +120,8 @@ def draw_forearm_bones(arm: Part, *, cross: float = 0.0, whole: bool = True, fle
         arm.body((wrist_x + 12, RADIUS_MM - 2, 2), (wrist_x + 16, RADIUS_MM + 14, 2), tube(4.5, 4, 2.5))
         arm.body((ulna_x - 5, ULNA_MM - 12, -4), (ulna_x - 7, ULNA_MM + 1, -4), tube(3, 2, 1.5))
     if flesh:
-        arm.flesh((0, -30, -4), (-3, 255, 0), (44, 40), (45, 40), (42, 36), (35, 29), (28, 22), (26, 18),
-                  caps=(0.3, 0.2))
+        arm.flesh((0, -42, -4), (-3, 268, 0), (38, 36), (43, 40), (45, 40), (42, 36), (35, 29), (29, 22), (26, 18),
+                  (25, 17), caps=(1.0, 0.5))
 
 
 def draw_humerus(arm: Part, *, flexed_deg: float, length_mm: float = 170.0, flesh: bool = True) -> None:
@@ -134,7 +135,7 @@ def draw_humerus(arm: Part, *, flexed_deg: float, length_mm: float = 170.0, fles
     upper.lump((-28, -16, -2), (5.5, 9, 6), along=(0.25, 0.97, 0), appears=5, full=12, trabecular=0.2)
     upper.lump((26, -14, 0), (3.5, 7, 5), along=(-0.3, 0.95, 0), appears=10.5, full=13)
     if flesh:
-        upper.flesh((0, -length_mm - 20, 0), (0, 22, 2), (48, 52), (45, 48), (43, 42), (43, 36), caps=(0.1, 0.8))
+        upper.flesh((0, -length_mm - 20, 0), (0, 34, -2), (48, 52), (45, 48), (43, 43), (43, 40), (40, 37), caps=(0.1, 1.0))
 
 
 def draw_hand(part: Part) -> None:

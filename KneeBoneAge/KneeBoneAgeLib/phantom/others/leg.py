@@ -13,7 +13,7 @@ from KneeBoneAgeLib.phantom.others.skeleton import Part, Plate, Profile, tube, t
 
 # Tarsal: from, to (foot frame), profile of half sizes (width, depth), ages appears and full.
 TARSALS = (
-    ((2, -19, -13), (-4, 33, -20), ((0, 10, 9), (0.3, 17, 13), (0.6, 14, 12), (0.78, 11, 9), (1, 13, 10)), -1, 7),
+    ((2, -22, -15), (-5, 35, -22), ((0, 12, 9), (0.25, 18, 14), (0.5, 18, 16), (0.75, 12, 12), (1, 14, 13)), -1, 7),
     ((2, -52, -50), (9, 38, -36), ((0, 14, 19), (0.2, 15, 20), (0.55, 15, 16), (0.8, 14, 14), (1, 12, 11)), -1, 7),
     ((-9, 37, -25), (-10, 49, -28), ((0, 15, 11), (0.5, 18, 12), (1, 16, 11)), 2.6, 10),
     ((13, 36, -39), (15, 66, -43), ((0, 11, 10), (0.5, 12, 10), (1, 11, 9)), 0.1, 9),
@@ -40,12 +40,17 @@ FEMUR_PROXIMAL: Profile = ((0, 11, 12), (0.05, 16, 14), (0.14, 20, 15), (0.24, 1
                            (0.6, 14.5, 14.5), (1, 14, 14.5))
 
 
+MIRROR = np.diag([-1.0, 1.0, 1.0])
+
+
 def draw_foot_bones(foot: Part, *, curl_deg: float = 10.0, flesh: bool = True) -> None:
     """Tarsals, metatarsals and toes in the frame of the foot."""
     rng = foot.rng
     if flesh:
-        foot.flesh((3, -62, -48), (-6, 60, -44), (28, 30), (34, 38), (36, 38), (38, 34), (42, 26), caps=(0.8, 0.3))
-        foot.flesh((0, 20, -40), (2, 142, -64), (37, 34), (42, 26), (47, 17), (46, 13), caps=(0.4, 0.6))
+        foot.flesh((3, -66, -50), (-2, 150, -62), (24, 26), (32, 34), (34, 38), (35, 37), (38, 31), (42, 24),
+                   (46, 17), (46, 13), (38, 10), caps=(0.9, 0.6))
+        foot.flesh((1, -6, 12), (0, 34, -46), (30, 30), (33, 33), (33, 30), caps=(1.0, 1.0))
+        foot.flesh((1, -30, 10), (2, -40, -50), (24, 22), (26, 26), (27, 30), caps=(1.0, 1.0))
     for a, b, profile, appears, full in TARSALS:
         grown = foot.grown(appears, full)
         if grown == 0:
@@ -107,7 +112,7 @@ def draw_ankle_bones(leg: Part, *, shaft_mm: float, tibia_half=12.0, fibula_half
         calf = max(shaft_mm, 60)
         t = np.clip(np.linspace(calf, 0, 7) / 300, 0, 1)
         width = np.interp(t, (0, 0.15, 0.3, 0.6, 0.85, 1), (39, 35, 38, 54, 60, 58))
-        leg.flesh((4, -calf, -8), (2, 6, -2), *((w, w * 1.02) for w in width), caps=(0.05, 0.4))
+        leg.flesh((4, -calf, -8), (1, 30, -3), *((w, w * 1.02) for w in width), (34, 34), (30, 30), caps=(0.05, 1.0))
 
 
 def foot_frame(leg: Part, plantar_deg: float, in_deg: float = 0.0) -> Part:
@@ -122,18 +127,18 @@ def draw_foot(part: Part) -> None:
     """Foot from above or from the side, by the view of its pose."""
     rng = part.rng
     if abs(part.matrix[2, 0]) > 0.6 * part.size:
-        draw_ankle_bones(part.joint((0, -40, -20)), shaft_mm=rng.uniform(60, 250))
+        draw_ankle_bones(part.joint((0, -40, -20)), shaft_mm=400)
         draw_foot_bones(foot_frame(part.joint((0, -40, -20)), rng.normal(5, 8)), curl_deg=rng.uniform(0, 20))
         return
     leg = part.joint((0, -70, 0), turn("x", rng.uniform(0, 70)))
-    draw_ankle_bones(leg, shaft_mm=rng.uniform(60, 200))
+    draw_ankle_bones(leg, shaft_mm=500)
     draw_foot_bones(part.joint((0, -70, 0), turn("x", rng.normal(-6, 6))), curl_deg=rng.uniform(0, 20))
 
 
 def draw_ankle(part: Part) -> None:
     """Ankle: the mortise from the front or the side, the shafts running off the film."""
     rng = part.rng
-    draw_ankle_bones(part, shaft_mm=rng.uniform(220, 420))
+    draw_ankle_bones(part, shaft_mm=600)
     lateral = abs(part.matrix[2, 0]) > 0.6 * part.size
     plantar = rng.normal(5, 12) if lateral else abs(rng.normal(0, 30))
     draw_foot_bones(foot_frame(part, plantar, rng.normal(0, 8)), curl_deg=rng.uniform(0, 25))
@@ -144,50 +149,52 @@ def draw_lower_leg(part: Part) -> None:
     rng = part.rng
     leg = part.joint((0, 120 + rng.normal(0, 30), 0))
     draw_ankle_bones(leg, shaft_mm=700)
-    if rng.random() < 0.7:
-        draw_foot_bones(foot_frame(leg, abs(rng.normal(20, 25)), rng.normal(0, 10)))
+    draw_foot_bones(foot_frame(leg, abs(rng.normal(20, 25)), rng.normal(0, 10)))
 
 
-def draw_femur_end(side: Part, *, shaft_mm: float, shaft_half: float = 14.0) -> None:
+def draw_femur_end(side: Part, *, shaft_mm: float, shaft_half: float = 14.0, flesh: bool = True) -> None:
     """The proximal femur: ``side`` has its zero at the middle of the head, ``x`` lateral, ``shaft_mm`` of shaft."""
     neck_x, neck_y = 40.0, 32.0
+    if flesh:
+        side.flesh((14, -60, 0), (24, max(shaft_mm, 480) + neck_y, 0), (74, 80), (84, 92), (82, 86), (72, 74), (66, 66),
+                   caps=(0.9, 0.02))
     total = shaft_mm + 20
     share = min(230 / total, 1.0)
-    profile = tuple((t * share, w, d) for t, w, d in FEMUR_PROXIMAL if t < 1) + ((1.0, shaft_half, shaft_half),)
-    trochanter = Plate(24, 3.5, 11, 15.5)
-    side.bone((neck_x + 3, neck_y - 36, -4), (neck_x - 2, neck_y + shaft_mm, 0), profile, start=trochanter,
-              caps=(0.8, 0.02), cortex_mm=6.0, marrow=0.03, trabecular=0.13)
+    profile = (*((t * share, w, d) for t, w, d in FEMUR_PROXIMAL if t < 1), (1.0, shaft_half, shaft_half))
+    side.bone((neck_x + 3, neck_y - 36, -4), (neck_x - 2, neck_y + shaft_mm, 0), profile,
+              start=Plate(24, 3.5, 11, 15.5), caps=(0.8, 0.02), cortex_mm=6.0, marrow=0.03, trabecular=0.13)
     side.bone((-14, -11, 0), (neck_x + 3, neck_y + 2, 0),
-              ((0, 19, 17), (0.35, 18.5, 16), (0.6, 15.5, 12), (1, 18, 13)), caps=(1.0, 0.9),
+              ((0, 22, 19), (0.4, 21.5, 18), (0.62, 16.5, 12), (1, 18, 13)), caps=(1.0, 0.9),
               start=Plate(22, 0.4, 5.5, 16.0), cortex_mm=2.0, marrow=0.14, trabecular=0.2)
-    if side.age_years > 14:
-        side.lump((0, 0, 0), (23, 23, 22), appears=0.4, full=5, along=(0.8, 0.6, 0), caps=(1, 1), trabecular=0.1)
-    lesser = side.grown(4, 10)
-    if lesser:
-        side.lump((neck_x - 17, neck_y + 26, -8), (6, 13, 8), along=(0.25, 0.95, 0), appears=4, full=12)
+    if side.age_years > 15:
+        side.lump((0, 0, 0), (23.5, 23.5, 22), along=(0.8, 0.6, 0), caps=(1, 1), trabecular=0.1)
+    side.lump((neck_x - 17, neck_y + 26, -8), (6, 13, 8), along=(0.25, 0.95, 0), appears=4, full=12)
 
 
 def draw_hemipelvis(side: Part) -> None:
     """Half of the pelvis: ``side`` has its zero at the middle of the femoral head, ``x`` lateral."""
-    open_y = side.age_years < 14
+    open_y = side.age_years < 13.5
     gap = 4.0 if open_y else 0.0
-    rim = {"cortex_mm": 2.2, "marrow": 0.13, "trabecular": 0.2, "end_cortex_mm": 1.2}
-    # Wing: a thin plate with thick edges, narrowing to the roof of the socket.
-    side.body((2, -150, -10), (-14, -24 - gap, 0), ((0, 30, 5), (0.15, 60, 6), (0.4, 62, 7), (0.7, 42, 11),
-              (0.9, 30, 17), (1, 30, 20)), caps=(0.7, 0.25), trabecular=0.32, end_cortex_mm=1.3)
-    side.arc((-5, -88, 0), (66, 66), (190, 340), 4.5, 2.0)
-    side.body((-66, -70, -20), (-34, 0, 0), ((0, 11, 12), (0.5, 8, 12), (1, 10, 14)), bow_mm=5, **rim)
-    side.arc((0, 0, 0), (28, 28), (195, 330), 3.0, 1.7)
-    # Pubis and ischium around the obturator foramen.
-    side.body((-32 - gap, 2 + gap, 0), (-80, 32, 12), ((0, 13, 14), (0.5, 8, 9), (1, 12, 10)), caps=(0.3, 0.5), **rim)
-    side.body((-79, 30, 12), (-77, 66, 10), ((0, 9, 9), (1, 8, 8)), **rim)
-    side.body((-20, 8 + gap, -14), (-30, 74, -18), ((0, 18, 15), (0.4, 14, 13), (1, 16, 14)), caps=(0.3, 0.8), **rim)
-    ramus = -48.0 if 0 < side.age_years < 7 else -74.0
-    side.body((-30, 78, -14), (-48, 72, -4), ((0, 9, 9), (1, 7, 7)), **rim)
-    if ramus == -74.0:
-        side.body((-46, 73, -4), (-76, 56, 6), ((0, 7, 7), (1, 8, 8)), **rim)
-    else:
-        side.body((-55, 69, -4), (-76, 56, 6), ((0, 6, 6), (1, 8, 8)), **rim)
+    # Wing: a thin plate with a thick crest, narrowing to the roof of the socket.
+    side.body((4, -148, -10), (-16, -20 - gap, 0), ((0, 34, 4), (0.12, 56, 5), (0.35, 63, 6), (0.6, 50, 9),
+              (0.8, 33, 15), (1, 27, 19)), caps=(0.8, 0.3), trabecular=0.3, end_cortex_mm=1.2)
+    side.arc((-6, -86, 0), (66, 64), (198, 352), 4.0, 1.8)
+    side.body((-46, -92, -30), (-26, -14, -10), ((0, 14, 9), (0.5, 13, 10), (1, 17, 13)), trabecular=0.25)
+    # Brim and roof: the lines that a reader follows.
+    side.arc((-88, -28, 0), (60, 62), (-70, 68), 2.2, 1.2)
+    side.arc((0, 0, 0), (28.5, 28.5), (185, 325), 2.4, 1.3)
+    side.arc((3, 3, 0), (33, 33), (120, 172), 2.0, 1.2)
+    # Pubis and ischium: a ring around the obturator foramen, cartilage between them in a child.
+    ramus = 12.0 if side.age_years < 6.5 else 0.0
+    first, last = (-42 + (9 if open_y else -8)), (-42 - (9 if open_y else -8)) % 360
+    ring = {"half_width": 8.5, "wall_mm": 1.4}
+    side.arc((-52, 40, 0), (24, 33), (last - 360 - 128, first - 18), **ring)
+    side.arc((-52, 40, 0), (24, 33), (first + 6, 118 - ramus), **ring)
+    side.arc((-52, 40, 0), (24, 33), (118 + ramus / 2, last - 128), **ring)
+    side.body((-30 - gap, -4 + gap, 0), (-52, 12, 8), ((0, 15, 14), (1, 9, 9)), caps=(0.3, 0.9), trabecular=0.2)
+    side.body((-20, 12 + gap, -14), (-34, 78, -16), ((0, 16, 15), (0.4, 13, 13), (1, 15, 13)), caps=(0.3, 0.9),
+              trabecular=0.2)
+    side.body((-78, 20, 12), (-78, 62, 10), ((0, 9, 9), (1, 7, 8)), trabecular=0.22)
 
 
 def draw_sacrum(pelvis: Part) -> None:
@@ -220,18 +227,10 @@ def draw_vertebrae(part: Part, *, bottom_mm: float, count: int, height_mm=36.0, 
 
 
 def draw_pelvis_flesh(pelvis: Part) -> None:
-    """Trunk, buttocks, thighs and the gas of the bowel."""
-    for sign in (-1, 1):
-        pelvis.flesh((sign * 105, -40, 0), (sign * 98, 480, 0), (82, 95), (88, 92), (80, 82), (66, 68),
-                     caps=(0.8, 0.02))
-    draw_pelvis_trunk(pelvis)
-
-
-def draw_pelvis_trunk(pelvis: Part) -> None:
     """Trunk and buttocks with the gas of the bowel."""
     rng = pelvis.rng
-    pelvis.flesh((0, -330, 0), (0, 95, 0), (150, 100), (150, 105), (170, 110), (180, 110), (165, 95),
-                 caps=(0.02, 0.35))
+    pelvis.flesh((0, -330, 0), (0, 105, 0), (135, 95), (138, 100), (165, 110), (180, 110), (150, 95),
+                 caps=(0.02, 0.7))
     for _ in range(rng.integers(2, 9)):
         at = np.array([rng.uniform(-90, 90), rng.uniform(-190, 0), 0])
         pelvis.flesh(at, at + np.array([rng.normal(0, 14), 14.0, 0]), (rng.uniform(8, 20), 16),
@@ -244,9 +243,8 @@ def draw_hip_film(part: Part) -> None:
     pelvis = part if rng.random() < 0.6 else part.joint((rng.choice([-1, 1]) * 95.0, 0, 0))
     draw_pelvis_flesh(pelvis)
     draw_sacrum(pelvis)
-    mirror = np.diag([-1.0, 1.0, 1.0])
     for sign in (-1, 1):
-        side = pelvis.joint((sign * 90.0, 0, 0), mirror if sign < 0 else None)
+        side = pelvis.joint((sign * 90.0, 0, 0), MIRROR if sign < 0 else None)
         draw_hemipelvis(side)
         leg = side.joint((0, 0, 0), turn("z", rng.normal(-3, 6)) @ turn("y", rng.normal(0, 12)))
         draw_femur_end(leg, shaft_mm=450)
@@ -258,5 +256,9 @@ def draw_thigh(part: Part) -> None:
     hip = part.joint((-30, -140 + rng.normal(0, 40), 0))
     pelvis = hip.joint((-90, 0, 0))
     draw_pelvis_flesh(pelvis)
+    draw_sacrum(pelvis)
     draw_hemipelvis(hip)
     draw_femur_end(hip.joint((0, 0, 0), turn("z", rng.normal(-4, 4))), shaft_mm=700)
+    other = pelvis.joint((-90.0, 0, 0), MIRROR)
+    draw_hemipelvis(other)
+    draw_femur_end(other, shaft_mm=700)

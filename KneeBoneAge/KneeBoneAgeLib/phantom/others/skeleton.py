@@ -8,13 +8,14 @@ body less the marrow. Foreshortened bones keep their mineral.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import uniform_filter
 
 from KneeBoneAgeLib.phantom.solids import Canvas, Pose
 
@@ -53,13 +54,6 @@ class Plate:
 def _curves(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
     levels, wide, deep = np.array(profile, float).T
     return PchipInterpolator(levels, wide)(UNIT), PchipInterpolator(levels, deep)(UNIT)
-
-
-@lru_cache(maxsize=1)
-def _trabeculae() -> np.ndarray:
-    noise = np.random.default_rng(0).standard_normal((512, 512))
-    fine = sum(gaussian_filter(noise, sigma, mode="wrap") * sigma for sigma in (0.7, 1.6, 4.0))
-    return (fine / fine.std()).astype(np.float32)
 
 
 def block(half_width: float, half_depth: float) -> Profile:
@@ -125,15 +119,13 @@ class Part:
         matrix = self.matrix if rotation is None else self.matrix @ rotation
         return replace(self, origin=self.origin + self.matrix @ np.asarray(at, float), matrix=matrix)
 
-    def finish(self) -> None:
-        """Adds the part's layers to the canvas, with the texture of trabecular bone."""
-        rows, columns = self.canvas.shape
-        tile = _trabeculae()
-        r, c = self.rng.integers(0, 512, 2)
-        texture = tile.take(np.arange(r, r + rows), 0, mode="wrap").take(np.arange(c, c + columns), 1, mode="wrap")
-        self.mineral *= 1 + 0.07 * texture
-        self.canvas.soft_mm += np.maximum(self.soft, 0)
-        self.canvas.bone_mm += np.maximum(self.mineral, 0)
+    def finish(self, join: bool = False) -> None:
+        """Adds the part's layers to the canvas; ``join`` takes the larger path, for what belongs to the same body."""
+        blur = max(1, round(4.0 * self.size / self.canvas.spacing_mm))
+        soft = uniform_filter(self.soft, blur, mode="nearest")
+        combine = np.maximum if join else np.add
+        for layer, own in ((self.canvas.soft_mm, soft), (self.canvas.bone_mm, self.mineral)):
+            combine(layer, np.maximum(own, 0), out=layer)
 
     def grown(self, appears: float, full: float) -> float:
         """Size of an ossification centre as a fraction of its final size; 0 before it appears."""
@@ -161,47 +153,56 @@ class Part:
         amount : float
             Share of the path that is added; negative removes (gas).
         """
-        start, stop = (self.origin + self.matrix @ np.asarray(p, float) for p in (a, b))
-        whole = float(np.linalg.norm(stop - start))
+        start, stop = self.matrix @ np.asarray(a, float), self.matrix @ np.asarray(b, float)
+        way = (stop - start).tolist()
+        whole = math.hypot(*way)
         length = whole * (span[1] - span[0])
         if length < 0.3:
             return
-        axis = (stop - start) / whole
-        flat = float(np.hypot(axis[0], axis[1]))
-        direction = axis[:2] / flat if flat > 0.05 else np.array([0.0, 1.0])
-        side = np.array([-direction[1], direction[0], 0.0])
-        w = self.matrix @ np.asarray(wide, float)
-        w = w - axis * (w @ axis)
-        w = w / max(float(np.linalg.norm(w)), 1e-6)
-        across = (side @ w) ** 2 / max(1 - (side @ axis) ** 2, 1e-6)
+        ax, ay, az = (v / whole for v in way)
+        flat = math.hypot(ax, ay)
+        dx, dy = (ax / flat, ay / flat) if flat > 0.05 else (0.0, 1.0)
+        # Share of the section's width that lies across the film: the rest is seen as depth.
+        wx, wy, wz = (self.matrix @ np.asarray(wide, float)).tolist()
+        along = wx * ax + wy * ay + wz * az
+        wx, wy, wz = wx - along * ax, wy - along * ay, wz - along * az
+        across = (wy * dx - wx * dy) ** 2 / max(wx * wx + wy * wy + wz * wz, 1e-9)
+
         girth = (self.flesh_girth if flesh else self.girth) * widen
         spacing = self.canvas.spacing_mm
-        count = int(np.clip(2 * length / spacing, 24, 1200))
-        t = np.linspace(span[0], span[1], count)
+        count = int(min(max(2 * length / spacing, 24), 1200))
+        t = span[0] + np.arange(count) * ((span[1] - span[0]) / (count - 1))
         wide_mm, deep_mm = (np.interp(t, UNIT, curve) * girth for curve in _curves(profile))
         half = np.sqrt(across * wide_mm**2 + (1 - across) * deep_mm**2) + 1e-3
         depth = 2 * wide_mm * deep_mm / half
         # A foreshortened body is drawn longer than its axis by its own depth, and keeps its volume.
-        seen = max(length * flat + float(depth.mean()) * (1 - flat), 0.5)
+        seen = max(length * flat + float(depth.sum()) / count * (1 - flat), 0.5)
         depth *= length / seen * amount
-        s = np.linspace(0, seen, count)
-        corner = (start + axis * (whole * (span[0] + span[1]) / 2))[:2] - direction * seen / 2
-        pose = Pose(corner[0], corner[1], turn_deg=np.degrees(np.arctan2(direction[0], -direction[1])))
         bow = bow_mm * self.girth
-        patch = self.canvas.patch(pose, (-half.max() - abs(bow), half.max() + abs(bow)), (0.0, seen))
-        if patch is None:
+        middle = 0.5 * (span[0] + span[1])
+        x0 = self.origin[0] + start[0] + way[0] * middle - dx * seen / 2
+        y0 = self.origin[1] + start[1] + way[1] * middle - dy * seen / 2
+        box = self._box(x0, y0, dx * seen, dy * seen, float(half.max()) + abs(bow), (dx, dy))
+        if box is None:
             return
-        index = np.clip(patch.w * ((count - 1) / seen) + 0.5, 0, count - 1).astype(np.int32)
-        u = patch.u
+        rows, columns = box
+        x = (np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5) * spacing - x0
+        y = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5) * spacing - y0
+        u = x[None, :] * np.float32(-dy) + (y * np.float32(dx))[:, None]
+        w = x[None, :] * np.float32(dx) + (y * np.float32(dy))[:, None]
+        w *= (count - 1) / seen
+        inside = (w > 0) & (w < count - 1)
+        w += 0.5
+        index = np.minimum(np.maximum(w, 0), count - 1).astype(np.int32)
         if bow:
-            u = u - (bow * 4 * t * (1 - t)).astype(np.float32)[index]
-        inside = (patch.w > 0) & (patch.w < seen)
+            u -= (bow * 4 * t * (1 - t)).astype(np.float32)[index]
+        s = np.arange(count) * (seen / (count - 1))
+        reach = max(caps[0] * half[0], 0.1), max(caps[1] * half[-1], 0.1)
 
         def path(inset, end_inset: float, share=1.0) -> np.ndarray:
             """Beam path through the body with its wall and its ends moved inwards, times a share along it."""
-            first, last = ((x - end_inset) / max(c * h, 0.1) for x, c, h in
-                           ((s, caps[0], half[0]), (s[::-1], caps[1], half[-1])))
-            first, last = np.clip(first, 0, 1), np.clip(last, 0, 1)
+            first = np.minimum(np.maximum((s - end_inset) / reach[0], 0), 1)
+            last = np.minimum(np.maximum((s[::-1] - end_inset) / reach[1], 0), 1)
             h = np.maximum((half - inset) * np.sqrt(first * (2 - first) * last * (2 - last)), 0)
             q = u * (1 / np.maximum(h, 0.02)).astype(np.float32)[index]
             np.multiply(q, q, out=q)
@@ -209,26 +210,34 @@ class Part:
             np.maximum(q, 0, out=q)
             np.sqrt(q, out=q)
             q *= (depth * h / half * share).astype(np.float32)[index]
-            q *= inside
             return q
 
         outer = path(0.0, 0.0)
-        if flesh:
-            layer = self.soft[patch.rows, patch.columns]
-            if amount < 0:
-                layer += outer
-            else:
-                np.maximum(layer, outer, out=layer)
-            return
-        shell = end_cortex_mm * self.girth
-        wall, share = shell, trabecular
-        if cortex_mm is not None:
-            in_shaft = np.clip(np.minimum(t - 0.08, 0.92 - t) / 0.22, 0, 1)
-            wall = shell + (cortex_mm * self.girth - shell) * in_shaft
-            share = trabecular + (marrow - trabecular) * in_shaft
-        outer -= path(wall, 0.6 * shell, 1 - share)
-        outer *= self.density
-        self.mineral[patch.rows, patch.columns] += outer
+        if not flesh:
+            shell = end_cortex_mm * self.girth
+            wall, share = shell, trabecular
+            if cortex_mm is not None:
+                in_shaft = np.minimum(np.maximum((np.minimum(t, 1 - t) - 0.08) / 0.22, 0), 1)
+                wall = shell + (cortex_mm * self.girth - shell) * in_shaft
+                share = trabecular + (marrow - trabecular) * in_shaft
+            outer -= path(wall, 0.6 * shell, 1 - share)
+            outer *= self.density
+        outer *= inside
+        layer = (self.soft if flesh else self.mineral)[rows, columns]
+        if flesh and amount > 0:
+            np.maximum(layer, outer, out=layer)
+        else:
+            layer += outer
+
+    def _box(self, x0: float, y0: float, lx: float, ly: float, reach: float, way) -> tuple[slice, slice] | None:
+        """Rows and columns that may see a body from (x0, y0) mm over (lx, ly); None when it is off the film."""
+        ex, ey = reach * abs(way[1]), reach * abs(way[0])
+        spacing, (height, width) = self.canvas.spacing_mm, self.canvas.shape
+        c0 = max(int((min(x0, x0 + lx) - ex) / spacing) - 1, 0)
+        c1 = min(int((max(x0, x0 + lx) + ex) / spacing) + 2, width)
+        r0 = max(int((min(y0, y0 + ly) - ey) / spacing) - 1, 0)
+        r1 = min(int((max(y0, y0 + ly) + ey) / spacing) + 2, height)
+        return (slice(r0, r1), slice(c0, c1)) if r1 > r0 and c1 > c0 else None
 
     def bone(self, a, b, profile: Profile, *, start: Plate | None = None, end: Plate | None = None,
              caps=(0.7, 0.7), **look) -> None:

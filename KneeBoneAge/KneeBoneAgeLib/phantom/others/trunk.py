@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from KneeBoneAgeLib.phantom.others.leg import draw_hemipelvis, draw_sacrum, draw_vertebrae
+from KneeBoneAgeLib.phantom.others.leg import MIRROR, draw_hemipelvis, draw_sacrum, draw_vertebrae
 from KneeBoneAgeLib.phantom.others.skeleton import Part, Plate, Profile, turn
 
 HUMERUS_PROXIMAL: Profile = ((0, 20, 20), (0.1, 24, 22), (0.18, 22, 20), (0.28, 15, 15), (0.45, 12, 12),
@@ -46,7 +46,8 @@ def draw_shoulder(part: Part) -> None:
     """Shoulder from the front with the upper ribs."""
     rng = part.rng
     part.flesh((-170, -40, 0), (-150, 260, 0), (120, 90), (125, 105), (125, 110), caps=(0.8, 0.02))
-    part.flesh((-60, -62, 0), (10, 10, 0), (40, 40), (58, 50), (60, 48), caps=(0.8, 1.0))
+    part.flesh((-175, -190, 0), (-175, 20, 0), (50, 55), (55, 55), (100, 60), (150, 70), caps=(0.02, 0.3))
+    part.flesh((-110, -45, 0), (10, 10, 0), (56, 45), (58, 50), (57, 48), caps=(0.9, 1.0))
     draw_ribs(part.joint((-175, 95, 0)), sides=(1,))
     draw_scapula_and_clavicle(part)
     upper = part.joint((0, 0, 0), turn("z", -abs(rng.normal(8, 14))) @ turn("y", rng.normal(0, 20)))
@@ -58,14 +59,13 @@ def draw_shoulder(part: Part) -> None:
 def draw_chest(part: Part) -> None:
     """Chest from the front: lungs, heart, ribs, spine and shoulders."""
     rng = part.rng
-    part.flesh((0, -260, 0), (0, 400, 0), (55, 55), (90, 60), (155, 95), (160, 105), (155, 105), (150, 100),
-               caps=(0.1, 0.02))
+    part.flesh((0, -280, 0), (0, 400, 0), (52, 55), (56, 55), (150, 85), (158, 105), (152, 105), (146, 100),
+               (142, 95), caps=(0.02, 0.02))
     draw_ribs(part)
     part.flesh((-5, -90, 0), (18, 75, 0), (26, 60), (38, 90), (62, 110), caps=(0.5, 0.8))
     draw_vertebrae(part, bottom_mm=220, count=17, height_mm=30, half_mm=20, shrink=0.975)
-    mirror = np.diag([-1.0, 1.0, 1.0])
     for sign in (-1, 1):
-        side = part.joint((sign * 165.0, -95, 0), mirror if sign < 0 else None)
+        side = part.joint((sign * 165.0, -95, 0), MIRROR if sign < 0 else None)
         draw_scapula_and_clavicle(side)
         side = side.joint((0, 0, 0), turn("z", rng.normal(-8, 8)))
         side.flesh((0, -30, 0), (4, 300, 0), (42, 44), (44, 45), (42, 42), caps=(0.9, 0.02))
@@ -83,9 +83,8 @@ def draw_spine(part: Part) -> None:
             part.arc((sign * 8, -80 - 32 * k + 40, 0), (reach, 48), (215, 330) if sign > 0 else (210, 325), 4.5, 1.2)
     pelvis = part.joint((0, 208, 0))
     draw_sacrum(pelvis)
-    mirror = np.diag([-1.0, 1.0, 1.0])
     for sign in (-1, 1):
-        draw_hemipelvis(pelvis.joint((sign * 90.0, 0, 0), mirror if sign < 0 else None))
+        draw_hemipelvis(pelvis.joint((sign * 90.0, 0, 0), MIRROR if sign < 0 else None))
     for _ in range(rng.integers(2, 8)):
         at = np.array([rng.uniform(-110, 110), rng.uniform(-120, 160), 0])
         part.flesh(at, at + np.array([rng.normal(0, 16), 15.0, 0]), (rng.uniform(8, 22), 16),

@@ -1,0 +1,95 @@
+"""Why a number: where on the film the ensemble's bone age comes from.
+
+Grad-CAM (Selvaraju 2017) and integrated gradients (Sundararajan 2017), both through captum, on the mean bone age of
+all folds. A map is a hint, not a proof: see the weight-randomisation check in the tests (Adebayo 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .crop import KneeCrop, map_to_film
+from .network import MONTHS_MAX, AgeNetwork, encode_sex
+
+if TYPE_CHECKING:
+    from .estimator import Estimator
+    from .radiograph.film import Film
+
+METHODS = ("gradcam", "integrated-gradients")
+INTEGRATION_STEPS = 16
+CAM_STAGE = 2
+"""The third of four ConvNeXt stages: its map has 16 image pixels a cell, fine enough to tell femur from tibia."""
+
+
+class BoneAge(nn.Module):
+    """One fold as a function of the image alone: (B, 1, S, S) → mean bone age (B,), months."""
+
+    def __init__(self, network: AgeNetwork, sex: str | None, age_months: float | None) -> None:
+        super().__init__()
+        self.network = network
+        self.sex = encode_sex(sex)
+        self.age = math.nan if age_months is None else age_months
+
+    def forward(self, images: Tensor) -> Tensor:
+        sex = torch.full((len(images),), self.sex, device=images.device)
+        age = torch.full((len(images),), self.age, device=images.device)
+        probabilities = self.network(images, sex, age)
+        bins = probabilities.shape[1]
+        months = (torch.arange(bins, device=images.device) + 0.5) * MONTHS_MAX / bins
+        return probabilities @ months
+
+
+def explain(estimator: Estimator, film: Film, crop: KneeCrop, method: str = "gradcam") -> NDArray[np.float32]:
+    """Saliency of a knee on its film.
+
+    Parameters
+    ----------
+    method : one of `METHODS`.
+
+    Returns
+    -------
+    (rows, cols) of the film, 0 to 1, 0 outside of the crop.
+
+    Raises
+    ------
+    ValueError : for another method.
+    """
+    values = saliency(estimator, film, crop, method)
+    return map_to_film(values, crop, film.pixels.shape)
+
+
+def saliency(estimator: Estimator, film: Film, crop: KneeCrop, method: str = "gradcam") -> NDArray[np.float32]:
+    """The same in the frame of the crop: (S, S), 0 to 1."""
+    if method not in METHODS:
+        raise ValueError(f"method {method!r}: choose {' or '.join(METHODS)}")
+    image = estimator.patches(film, [crop])
+    folds = [BoneAge(network, film.sex, film.age_months) for network in estimator.folds]
+    one = _grad_cam if method == "gradcam" else _integrated_gradients
+    total = torch.stack([one(fold, image) for fold in folds]).mean(0)
+    total = total - total.min()
+    return (total / total.max().clamp_min(1e-12)).cpu().numpy().astype(np.float32)
+
+
+def _grad_cam(fold: BoneAge, image: Tensor) -> Tensor:
+    from captum.attr import LayerGradCam
+
+    layer = fold.network.backbone.stages[CAM_STAGE]
+    cells = LayerGradCam(fold, layer).attribute(image).abs()
+    return functional.interpolate(cells, size=image.shape[2:], mode="bicubic", align_corners=False)[0, 0].detach()
+
+
+def _integrated_gradients(fold: BoneAge, image: Tensor) -> Tensor:
+    """Path from a featureless film (the crop's mean grey) to the crop; smoothed over 3 pixels to be readable."""
+    from captum.attr import IntegratedGradients
+
+    baseline = torch.full_like(image, float(image.mean()))
+    values = IntegratedGradients(fold).attribute(image, baseline, n_steps=INTEGRATION_STEPS, internal_batch_size=8)
+    kernel = torch.ones(1, 1, 7, 7, device=image.device) / 49
+    return functional.conv2d(values.abs().float(), kernel, padding=3)[0, 0].detach()
