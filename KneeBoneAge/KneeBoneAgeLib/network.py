@@ -35,8 +35,8 @@ class AgeNetworkConfig:
     image_size: int = 160
     bins: int = 120
     spline_knots: int = 24
-    prior_width: int = 48
-    prior_parts: int = 3
+    prior_width: int = 32
+    prior_parts: int = 5
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,13 +97,13 @@ class AgePrior(nn.Module):
         self.knots = 14
         edges = torch.linspace(0, MONTHS_MAX, bins + 1)
         self.register_buffer("edges", edges, persistent=False)
+        # The parts start beside each other, on both sides of chronological age.
+        self.register_buffer("start", torch.linspace(-30, 30, parts) if parts > 1 else torch.zeros(1), persistent=False)
         self.register_buffer("marginal", torch.full((2, bins), -float(torch.log(torch.tensor(float(bins))))))
         self.hidden = nn.Linear(self.knots + 2, width)
         self.out = nn.Linear(width, 3 * parts)
         nn.init.trunc_normal_(self.out.weight, std=0.02)
-        with torch.no_grad():
-            self.out.bias.zero_()
-            self.out.bias[2 * parts :] = torch.linspace(0, 1, parts)  # parts start with different spreads
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, age_months: Tensor) -> Tensor:
         known = torch.isfinite(age_months)
@@ -113,8 +113,8 @@ class AgePrior(nn.Module):
         sexes = torch.eye(2, device=age.device).expand(len(age), 2, 2)
         inputs = torch.cat([radial[:, None, :].expand(-1, 2, -1), sexes], dim=-1)
         weight, shift, spread = self.out(torch.relu(self.hidden(inputs))).chunk(3, dim=-1)
-        centre = age[:, None, None] + 30 * shift
-        scale = 10 * torch.exp(spread.clamp(-1.5, 2.5))
+        centre = age[:, None, None] + 30 * shift + self.start
+        scale = 10 * torch.exp(spread.clamp(-4.0, 2.5))
         cdf = torch.special.ndtr((self.edges - centre[..., None]) / scale[..., None])
         parts = (cdf[..., 1:] - cdf[..., :-1]) * weight.softmax(-1)[..., None]
         mixture = torch.log_softmax((parts.sum(-2) + 1e-7).log(), dim=-1)

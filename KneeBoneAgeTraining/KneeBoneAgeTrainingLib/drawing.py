@@ -3,7 +3,8 @@
 Both are drawn coarsely (a crop is 160 pixels wide, a film 256) by the same anatomy and the same image formation as the
 phantom's full-size films; the crops are cut by the same `KneeBoneAgeLib.crop` as at estimating time.
 
-    python -m KneeBoneAgeTrainingLib.drawing crops OUT --children 4000 --seed 11 [--first 0] [--others 0.0]
+    python -m KneeBoneAgeTrainingLib.drawing crops OUT --children 4000 --seed 11
+    python -m KneeBoneAgeTrainingLib.drawing negatives OUT --children 2000 --seed 12
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, sample, whole_film
 from KneeBoneAgeLib.phantom.anatomy import KneeTruth
 from KneeBoneAgeLib.phantom.children import Child, draw_children, maturity_vector
 from KneeBoneAgeLib.phantom.look import Look, expose
+from KneeBoneAgeLib.phantom.props import add_knee_replacement
 from KneeBoneAgeLib.phantom.scenes import Scene, frontal_film, knee_view, lateral_film, other_film
 
 from .crop_cache import KNEE, MARGIN, CropCache, CropLabels
@@ -65,6 +67,62 @@ def _cut_crop(scene: Scene, rng: np.random.Generator, strength: float) -> np.nda
     film = expose(scene, Look.draw(rng, strength), rng)
     patch = cut(film, crop_of(scene.knees[0]), round(SIZE_PX * MARGIN), MARGIN)
     return (np.clip(patch, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def negative_crop(kind: str, child: Child, rng: np.random.Generator) -> np.ndarray:
+    """A crop that an estimate must refuse, as `knee_crop` gives one of a knee. ``kind`` is one of `NEGATIVES`."""
+    if kind == "photograph":
+        return _photograph(rng, round(SIZE_PX * MARGIN))
+    age = child.chronological_age_months
+    if kind == "lateral":
+        scene = lateral_film(child.indicators, age, rng, pixels=480)
+        leg = scene.legs[0]
+        centre = np.array([leg.x_mm, leg.y_mm]) / scene.canvas.spacing_mm
+        width = scene.unit_mm * leg.scale / scene.canvas.spacing_mm * np.exp(rng.normal(0, 0.2))
+    elif kind == "other":
+        scene = other_film(rng, age / 12, 400)
+        rows, columns = scene.canvas.shape
+        centre = np.array([columns, rows]) * rng.uniform(0.25, 0.75, 2)
+        width = rng.uniform(0.1, 0.45) * min(rows, columns)
+    elif kind == "implant":
+        scene = knee_view(child.indicators, age, rng, VIEW_PX, bool(rng.random() < 0.5))
+        add_knee_replacement(scene.canvas.metal_mm, scene.canvas.spacing_mm, scene.knees[0], rng)
+        return _cut_crop(scene, rng, 1.0)
+    else:
+        scene = frontal_film(child.indicators, age, rng, "leg", bool(rng.random() < 0.5), pixels=900)
+        leg = scene.legs[0]
+        unit = scene.unit_mm * leg.scale / scene.canvas.spacing_mm
+        away = rng.choice([-1, 1]) * rng.uniform(1.3, 2.5) * unit
+        centre = np.array([leg.x_mm, leg.y_mm]) / scene.canvas.spacing_mm + (0.3 * rng.normal() * unit, away)
+        width = unit * np.exp(rng.normal(0, 0.25))
+    film = expose(scene, Look.draw(rng), rng)
+    crop = KneeCrop(
+        (float(centre[0]), float(centre[1])), 2.0 * float(width), rng.normal(0, 6), mirrored=bool(rng.random() < 0.5)
+    )
+    patch = cut(film, crop, round(SIZE_PX * MARGIN), MARGIN)
+    return (np.clip(patch, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+NEGATIVES = ("lateral", "other", "implant", "shaft", "photograph", "lateral", "other", "other")
+
+
+def _photograph(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Something that is no radiograph: shaded shapes over a 1/f texture, a page of text-like bars, or noise."""
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij")) + 1 / size
+    spectrum = np.fft.rfft2(rng.normal(size=(size, size))) / frequency ** rng.uniform(0.0, 2.0)
+    picture = np.fft.irfft2(spectrum, s=(size, size))
+    picture = (picture - picture.mean()) / (picture.std() + 1e-6)
+    v, u = np.mgrid[0:size, 0:size] / size
+    for _ in range(int(rng.integers(0, 12))):
+        x, y, a, b = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.02, 0.4), rng.uniform(0.02, 0.4)
+        inside = (
+            (np.abs(u - x) < a) & (np.abs(v - y) < b)
+            if rng.random() < 0.5
+            else ((u - x) / a) ** 2 + ((v - y) / b) ** 2 < 1
+        )
+        picture[inside] = rng.normal(0, 2) + rng.uniform(0, 0.6) * picture[inside]
+    low, high = np.percentile(picture, (0.5, 99.5))
+    return (np.clip((picture - low) / (high - low + 1e-6), 0, 1) * 255).astype(np.uint8)
 
 
 def finder_sample(rng: np.random.Generator, size: int = 192) -> FinderSample:
@@ -152,26 +210,41 @@ def _labels(children: list[Child], kinds: list[str]) -> CropLabels:
     )
 
 
-def draw_crops(out: Path, children: int, seed: int, part: int = 250, worker: int = 0, workers: int = 1, oracle: bool = False) -> None:
+def draw_crops(
+    out: Path,
+    children: int,
+    seed: int,
+    *,
+    negatives: bool = False,
+    oracle: bool = False,
+    part: int = 250,
+    worker: int = 0,
+    workers: int = 1,
+) -> None:
     """Draw one crop a child into a cache, in parts; parts that are there already are kept (resume).
 
-    Workers share the parts: worker ``k`` of ``n`` draws parts k, k + n, …
+    Workers share the parts: worker ``k`` of ``n`` draws parts k, k + n, … With ``negatives``, a picture a child
+    that is not a frontal knee fit for reading, of the kinds of `NEGATIVES` in turn.
     """
     everybody = draw_children(children, seed, with_oracle=oracle)
-    for number in range(worker, -(-children // part), workers):
+    parts = -(-children // part)
+    for number in range(worker, parts, workers):
         if (out / f"images-{number:04d}.npy").exists():
             continue
         some = everybody[number * part : (number + 1) * part]
-        pictures = []
+        pictures, kinds = [], []
         for i, child in enumerate(some):
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, number * part + i)))
-            pictures.append(knee_crop(child, rng))
-        CropCache.write(out, number, np.stack(pictures), _labels(some, [KNEE] * len(some)))
-        print(f"{out.name}: part {number} of {-(-children // part)}", flush=True)
+            kinds.append(NEGATIVES[i % len(NEGATIVES)] if negatives else KNEE)
+            pictures.append(negative_crop(kinds[-1], child, rng) if negatives else knee_crop(child, rng))
+        CropCache.write(out, number, np.stack(pictures), _labels(some, kinds))
+        print(f"{out.name}: part {number + 1} of {parts}", flush=True)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("kind", choices=["crops", "negatives"])
     parser.add_argument("out", type=Path)
     parser.add_argument("--children", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=11)
@@ -179,4 +252,16 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--oracle", action="store_true")
     given = parser.parse_args()
-    draw_crops(given.out, given.children, given.seed, worker=given.worker, workers=given.workers, oracle=given.oracle)
+    draw_crops(
+        given.out,
+        given.children,
+        given.seed,
+        negatives=given.kind == "negatives",
+        oracle=given.oracle,
+        worker=given.worker,
+        workers=given.workers,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +309,16 @@ class FinderTraining(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
             self.network.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+        )
+
+    def transfer_batch_to_device(
+        self, batch: tuple[Views, Targets], device: torch.device, _: int
+    ) -> tuple[Views, Targets]:
+        views, targets = batch
+        moved = {name: value.to(device) for name, value in vars(targets).items()}
+        return (
+            replace(views, pictures=views.pictures.to(device), labels=views.labels.to(device)),
+            Targets(**moved),
         )
 
     def on_train_start(self) -> None:

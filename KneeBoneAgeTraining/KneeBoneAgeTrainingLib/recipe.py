@@ -36,6 +36,8 @@ class Recipe:
     negative_share: float = 0.1  # of a batch: crops that are not a frontal knee
     replay_share: float = 0.0  # of a batch: crops of the pretraining cohort
     frozen_stages: int = 0
+    small_size: int = 128  # side in pixels of the crops at first, when rough features are learnt
+    small_share: float = 0.0  # of the steps
     epoch_steps: int = 100
     seed: int = 1
 
@@ -46,6 +48,10 @@ class Recipe:
         return {"true": TRUE_SD_MONTHS, "assigned": self.reader_sd_months, "pseudo": self.pseudo_sd_months}[
             self.label
         ]
+
+    def size_px(self, step: int) -> int:
+        """Side of the crops at a step."""
+        return self.small_size if step < self.small_share * self.steps else self.network.image_size
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

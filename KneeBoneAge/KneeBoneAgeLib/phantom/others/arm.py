@@ -109,12 +109,12 @@ def draw_hand_bones(hand: Part, *, bend: float, spread: float, flesh: bool = Tru
 def draw_forearm_bones(arm: Part, *, cross: float = 0.0, whole: bool = True, flesh: bool = True) -> None:
     """Radius and ulna from the elbow (zero) to the wrist; ``cross`` 1 lies pronated with the radius over the ulna."""
     radius_plate_near, radius_plate = Plate(6, 4.8, 9.5, 15.5), Plate(9, 0.9, 8.5, 17.0)
-    olecranon, ulna_plate = Plate(8, 9.2, 12.5, 15.0), Plate(7, 6.2, 11.5, 17.0)
+    olecranon, ulna_plate = Plate(7, 9.2, 12.5, 15.0), Plate(7, 6.2, 11.5, 17.0)
     wrist_x, ulna_x = 4.0 * (1 - 0.4 * cross), -17.0 + 4 * cross
     near_radius = np.array([12.0, 5.0, 2.0])
     arm.bone(near_radius, (wrist_x, RADIUS_MM + 5, 2), RADIUS, start=radius_plate_near, end=radius_plate,
              caps=(0.25, 0.4), cortex_mm=3.0, marrow=0.05, bow_mm=4.5, trabecular=0.2)
-    arm.bone((-9, -16, -13), (ulna_x, ULNA_MM - 3, -4), ULNA, start=olecranon, end=ulna_plate,
+    arm.bone((-8, -22, -14), (ulna_x, ULNA_MM - 3, -4), ULNA, start=olecranon, end=ulna_plate,
              caps=(0.8, 0.7), cortex_mm=2.8, marrow=0.05, bow_mm=-3.5, trabecular=0.2)
     if arm.age_years > 8:
         arm.body((wrist_x + 12, RADIUS_MM - 2, 2), (wrist_x + 16, RADIUS_MM + 14, 2), tube(4.5, 4, 2.5))
@@ -124,10 +124,12 @@ def draw_forearm_bones(arm: Part, *, cross: float = 0.0, whole: bool = True, fle
                   (25, 17), caps=(1.0, 0.5))
 
 
-def draw_humerus(arm: Part, *, flexed_deg: float, length_mm: float = 170.0, flesh: bool = True) -> None:
+def draw_humerus(arm: Part, *, flexed_deg: float, length_mm: float = 400.0, flesh: bool = True) -> None:
     """The distal humerus, the forearm being straight along ``y`` and the elbow flexed by an angle."""
-    upper = arm.joint((0, 0, 0), turn("x", flexed_deg))
-    upper.bone((0, -length_mm, 2), (1, -9, 2), HUMERUS_DISTAL, caps=(0.05, 0.5), cortex_mm=4.0, marrow=0.03,
+    upper = arm.joint((0, 0, 0), turn("x", -flexed_deg))
+    share = 170.0 / max(length_mm, 171.0)
+    profile = ((0.0, 11.0, 11.0), *((1 - (1 - t) * share, w, d) for t, w, d in HUMERUS_DISTAL))
+    upper.bone((0, -length_mm, 2), (1, -9, 2), profile, caps=(0.05, 0.5), cortex_mm=4.0, marrow=0.03,
                trabecular=0.14)
     if upper.age_years > 9.5:
         upper.lump((-9, -2, 3), (13, 8.5, 11), appears=9, full=13, trabecular=0.16)
@@ -152,7 +154,7 @@ def draw_elbow(part: Part) -> None:
     rng = part.rng
     lateral = abs(part.matrix[2, 0]) > 0.6 * part.size
     flexed = rng.normal(85, 15) if lateral else rng.uniform(0, 25)
-    draw_humerus(part, flexed_deg=flexed, length_mm=230)
+    draw_humerus(part, flexed_deg=flexed)
     draw_forearm_bones(part)
 
 
@@ -161,6 +163,6 @@ def draw_forearm(part: Part) -> None:
     rng = part.rng
     middle = part.joint((0, -RADIUS_MM * 0.5, 0))
     draw_forearm_bones(middle, cross=rng.uniform(0, 1))
-    draw_humerus(middle, flexed_deg=rng.uniform(0, 60), length_mm=170)
+    draw_humerus(middle, flexed_deg=rng.uniform(0, 60))
     hand = middle.joint((0, RADIUS_MM + 4, 0), turn("z", rng.normal(0, 8)) @ turn("y", rng.normal(0, 15)))
     draw_hand_bones(hand, bend=rng.uniform(0, 0.4), spread=rng.uniform(0.5, 1.2))

@@ -13,8 +13,8 @@ from KneeBoneAgeLib.phantom.others.skeleton import Part, Plate, Profile, tube, t
 
 # Tarsal: from, to (foot frame), profile of half sizes (width, depth), ages appears and full.
 TARSALS = (
-    ((2, -22, -15), (-5, 35, -22), ((0, 12, 9), (0.25, 18, 14), (0.5, 18, 16), (0.75, 12, 12), (1, 14, 13)), -1, 7),
-    ((2, -52, -50), (9, 38, -36), ((0, 14, 19), (0.2, 15, 20), (0.55, 15, 16), (0.8, 14, 14), (1, 12, 11)), -1, 7),
+    ((2, -24, -16), (-5, 36, -24), ((0, 12, 9), (0.3, 18, 15), (0.55, 18, 17), (0.78, 12, 12), (1, 14, 13)), -1, 7),
+    ((2, -54, -60), (9, 37, -38), ((0, 14, 18), (0.2, 15, 19), (0.5, 15, 16), (0.68, 15, 18), (1, 12, 11)), -1, 7),
     ((-9, 37, -25), (-10, 49, -28), ((0, 15, 11), (0.5, 18, 12), (1, 16, 11)), 2.6, 10),
     ((13, 36, -39), (15, 66, -43), ((0, 11, 10), (0.5, 12, 10), (1, 11, 9)), 0.1, 9),
     ((-17, 49, -34), (-19, 72, -38), ((0, 8, 11), (1, 8.5, 14)), 1.8, 10),
@@ -49,18 +49,18 @@ def draw_foot_bones(foot: Part, *, curl_deg: float = 10.0, flesh: bool = True) -
     if flesh:
         foot.flesh((3, -66, -50), (-2, 150, -62), (24, 26), (32, 34), (34, 38), (35, 37), (38, 31), (42, 24),
                    (46, 17), (46, 13), (38, 10), caps=(0.9, 0.6))
-        foot.flesh((1, -6, 12), (0, 34, -46), (30, 30), (33, 33), (33, 30), caps=(1.0, 1.0))
-        foot.flesh((1, -30, 10), (2, -40, -50), (24, 22), (26, 26), (27, 30), caps=(1.0, 1.0))
+        foot.flesh((1, 0, 20), (0, 46, -46), (27, 26), (31, 30), (31, 24), caps=(1.0, 1.0))
+        foot.flesh((1, -9, 30), (2, -40, -54), (27, 27), (28, 27), (28, 28), (27, 26), caps=(1.0, 1.0))
     for a, b, profile, appears, full in TARSALS:
         grown = foot.grown(appears, full)
         if grown == 0:
             continue
         middle, reach = np.add(a, b) / 2, np.subtract(b, a) / 2 * grown
-        foot.body(middle - reach, middle + reach, profile, widen=grown, caps=(0.6, 0.6), trabecular=0.22,
+        foot.body(middle - reach, middle + reach, profile, widen=grown, caps=(0.6, 0.6), trabecular=0.14,
                   end_cortex_mm=0.9)
     heel = foot.grown(7.5, 11)
     if heel and foot.age_years < 15.5:
-        foot.body((2, -60, -52), (2, -55, -51), ((0, 12, 18), (1, 13, 19)), widen=heel, caps=(0.5, 0.15))
+        foot.body((2, -63, -62), (2, -58, -61), ((0, 12, 18), (1, 13, 19)), widen=heel, caps=(0.5, 0.15))
     for i, (base, head, widths, lengths) in enumerate(TOES):
         big = i == 0
         base, head = np.array(base, float), np.array(head, float)
@@ -178,7 +178,7 @@ def draw_hemipelvis(side: Part) -> None:
     # Wing: a thin plate with a thick crest, narrowing to the roof of the socket.
     side.body((4, -148, -10), (-16, -20 - gap, 0), ((0, 34, 4), (0.12, 56, 5), (0.35, 63, 6), (0.6, 50, 9),
               (0.8, 33, 15), (1, 27, 19)), caps=(0.8, 0.3), trabecular=0.3, end_cortex_mm=1.2)
-    side.arc((-6, -86, 0), (66, 64), (198, 352), 4.0, 1.8)
+    side.arc((-6, -88, 0), (62, 60), (205, 335), 2.6, 1.1)
     side.body((-46, -92, -30), (-26, -14, -10), ((0, 14, 9), (0.5, 13, 10), (1, 17, 13)), trabecular=0.25)
     # Brim and roof: the lines that a reader follows.
     side.arc((-88, -28, 0), (60, 62), (-70, 68), 2.2, 1.2)
@@ -187,10 +187,10 @@ def draw_hemipelvis(side: Part) -> None:
     # Pubis and ischium: a ring around the obturator foramen, cartilage between them in a child.
     ramus = 12.0 if side.age_years < 6.5 else 0.0
     first, last = (-42 + (9 if open_y else -8)), (-42 - (9 if open_y else -8)) % 360
-    ring = {"half_width": 8.5, "wall_mm": 1.4}
-    side.arc((-52, 40, 0), (24, 33), (last - 360 - 128, first - 18), **ring)
-    side.arc((-52, 40, 0), (24, 33), (first + 6, 118 - ramus), **ring)
-    side.arc((-52, 40, 0), (24, 33), (118 + ramus / 2, last - 128), **ring)
+    ring = {"half_width": 6.8, "wall_mm": 1.2}
+    side.arc((-53, 40, 0), (24, 32), (last - 360 - 128, first - 18), **ring)
+    side.arc((-53, 40, 0), (24, 32), (first + 6, 118 - ramus), **ring)
+    side.arc((-53, 40, 0), (24, 32), (118 + ramus / 2, last - 128), **ring)
     side.body((-30 - gap, -4 + gap, 0), (-52, 12, 8), ((0, 15, 14), (1, 9, 9)), caps=(0.3, 0.9), trabecular=0.2)
     side.body((-20, 12 + gap, -14), (-34, 78, -16), ((0, 16, 15), (0.4, 13, 13), (1, 15, 13)), caps=(0.3, 0.9),
               trabecular=0.2)

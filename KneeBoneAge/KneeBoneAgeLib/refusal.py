@@ -1,0 +1,91 @@
+"""Whether a crop shows what the networks were trained on: a frontal knee without an implant in the joint.
+
+Two questions are asked of the pooled features of all folds. A gate that has learnt from other parts, lateral views,
+implants and photographs says how much it looks like a knee; it decides. A very loose bound on the distance to the
+training crops catches what is like nothing at all: a real film looks different from a drawn one, and that alone is
+no reason to refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+DISTANCE_SLACK = 4.0
+"""The distance bound in units of the 99.9th percentile of held-out training crops."""
+
+
+@dataclass(frozen=True)
+class GateAnswer:
+    """What the gate says of one crop; `reason` is empty where the crop is accepted."""
+
+    accepted: bool
+    knee_probability: float
+    distance: float  # 1 is the bound
+    reason: str
+
+
+@dataclass(frozen=True)
+class KneeGate:
+    """The gate of a bundle of K networks with F pooled features each; everything is a float32 array.
+
+    A small network a fold (F → H → 1) on standardised features; the folds' logits are averaged. The distance is
+    Mahalanobis' in the D leading principal components of each fold, averaged too.
+    """
+
+    centre: Floats  # (K, F) mean of the features of training knees
+    scale: Floats  # (K, F) their standard deviation
+    hidden_weight: Floats  # (K, F, H)
+    hidden_bias: Floats  # (K, H)
+    out_weight: Floats  # (K, H)
+    out_bias: Floats  # (K,)
+    components: Floats  # (K, F, D) whitening
+    threshold: Floats  # (2,) lowest accepted logit, largest accepted distance
+
+    def logit(self, features: Floats) -> Floats:
+        """Features (K, B, F) of the folds → how much each crop looks like a knee (B,), log-odds."""
+        z = self._standardised(features)
+        hidden = np.maximum(np.einsum("kbf,kfh->kbh", z, self.hidden_weight) + self.hidden_bias[:, None], 0)
+        return (np.einsum("kbh,kh->kb", hidden, self.out_weight) + self.out_bias[:, None]).mean(0)
+
+    def distance(self, features: Floats) -> Floats:
+        """Features (K, B, F) → distance to the training knees (B,); 1 about where they are themselves."""
+        white = np.einsum("kbf,kfd->kbd", self._standardised(features), self.components)
+        return np.sqrt((white**2).mean(-1)).mean(0)
+
+    def answer(self, features: Floats) -> list[GateAnswer]:
+        """Features (K, B, F) → one answer a crop."""
+        lowest, farthest = (float(v) for v in self.threshold)
+        answers = []
+        for logit, distance in zip(self.logit(features), self.distance(features), strict=True):
+            reason = ""
+            if not logit >= lowest:
+                reason = "what is in the crop does not look like a frontal knee without implants"
+            elif not distance <= farthest:
+                reason = "what is in the crop is unlike anything the networks were trained on"
+            probability = 1 / (1 + np.exp(-np.clip(logit - lowest, -60, 60)))
+            answers.append(GateAnswer(not reason, float(probability), float(distance / farthest), reason))
+        return answers
+
+    def _standardised(self, features: Floats) -> Floats:
+        if features.ndim != 3 or features.shape[::2] != self.centre.shape:
+            folds, count = self.centre.shape
+            raise ValueError(f"features of shape {features.shape}: ({folds}, crops, {count}) are needed")
+        return np.clip((features - self.centre[:, None]) / self.scale[:, None], -30, 30)
+
+    def tensors(self) -> dict[str, Floats]:
+        """Arrays by name, as a safetensors file holds them."""
+        return {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Floats]) -> KneeGate:
+        """The inverse of `tensors`; raises ValueError when an array is missing or one too many."""
+        names = set(cls.__dataclass_fields__)
+        if set(tensors) != names:
+            raise ValueError(f"a knee gate has the arrays {sorted(names)}, not {sorted(tensors)}")
+        return cls(**{name: np.asarray(tensors[name], np.float32) for name in names})

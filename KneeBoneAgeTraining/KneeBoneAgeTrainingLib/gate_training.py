@@ -1,0 +1,75 @@
+"""Learn the knee gate: features of the finished folds, of knees and of what is not one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from KneeBoneAgeLib.refusal import DISTANCE_SLACK, KneeGate
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+Floats = NDArray[np.floating]
+
+HIDDEN, COMPONENTS, STEPS = 16, 32, 400
+KNEES_REFUSED = 0.005
+"""Share of held-out training knees that may fall below the gate's threshold."""
+LOOSEST_LOGIT = -1.0
+"""The threshold is never above this: a film that the gate is unsure of is not refused."""
+
+
+def fit_gate(knees: Floats, others: Floats, seed: int = 0) -> KneeGate:
+    """Features of knees (K, N, F) and of other crops (K, M, F) of K folds → the gate.
+
+    A fifth of the knees is not learnt from; it sets the thresholds. Raises ValueError without other crops.
+    """
+    if others.shape[1] == 0:
+        raise ValueError("the gate needs crops that are not frontal knees; draw negatives first")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(knees.shape[1])
+    held_out, learnt = order[: len(order) // 5], order[len(order) // 5 :]
+    seen = knees[:, learnt].astype(np.float32)
+    centre, scale = seen.mean(1), seen.std(1) + 1e-3
+    heads, whitening = [], []
+    for fold in range(len(knees)):
+        z = (seen[fold] - centre[fold]) / scale[fold]
+        far = np.clip((others[fold] - centre[fold]) / scale[fold], -30, 30).astype(np.float32)
+        heads.append(_fit_head(z, far, seed + fold))
+        _, singular, axes = np.linalg.svd(z - z.mean(0), full_matrices=False)
+        count = min(COMPONENTS, len(singular))
+        whitening.append(axes[:count].T / (singular[:count] / np.sqrt(len(z)) + 1e-3))
+    gate = KneeGate(
+        centre=centre,
+        scale=scale,
+        hidden_weight=np.stack([h[0].weight.detach().numpy().T for h in heads]),
+        hidden_bias=np.stack([h[0].bias.detach().numpy() for h in heads]),
+        out_weight=np.stack([h[2].weight.detach().numpy()[0] for h in heads]),
+        out_bias=np.stack([h[2].bias.detach().numpy()[0] for h in heads]),
+        components=np.stack(whitening),
+        threshold=np.array([-np.inf, np.inf]),
+    )
+    kept = knees[:, held_out].astype(np.float32)
+    lowest = min(float(np.quantile(gate.logit(kept), KNEES_REFUSED)), LOOSEST_LOGIT)
+    farthest = float(np.quantile(gate.distance(kept), 0.999)) * DISTANCE_SLACK
+    tensors = {**gate.tensors(), "threshold": np.array([lowest, farthest], np.float32)}
+    return KneeGate.from_tensors(tensors)
+
+
+def _fit_head(knees: Floats, others: Floats, seed: int) -> nn.Sequential:
+    """F → hidden → 1 with dropout and weight decay, both kinds weighing the same."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    head = nn.Sequential(nn.Linear(knees.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1))
+    near, far = torch.from_numpy(np.ascontiguousarray(knees)), torch.from_numpy(np.ascontiguousarray(others))
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.1)
+    target = torch.cat([torch.ones(128), torch.zeros(128)])
+    for _ in range(STEPS):
+        rows = torch.randint(len(near), (128,), generator=generator)
+        other_rows = torch.randint(len(far), (128,), generator=generator)
+        inputs = torch.cat([near[rows], far[other_rows]])
+        logits = head(functional.dropout(inputs, 0.2))[:, 0]
+        loss = functional.binary_cross_entropy_with_logits(logits, target * 0.98 + 0.01)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return head.eval()
