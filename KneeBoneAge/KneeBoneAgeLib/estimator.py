@@ -21,7 +21,7 @@ from .crop import KneeCrop, cut, inside_fraction, normalise
 from .errors import BundleError
 from .intervals import MONTHS_MAX, Calibration, mean_months
 from .network import AgeNetwork, AgeNetworkConfig, encode_sex
-from .refusal import KneeGate
+from .refusal import GateAnswer, KneeGate
 from .segmentation import Finding, KneeFinder
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ class Estimator:
         stored = manifest.calibration.model_dump()
         self.mature_from = stored.pop("mature_from_months") or {}
         self.calibration = Calibration.from_json(stored)
-        self.gate = KneeGate.from_tensors(bundle.load_tensors(GATE_FILE)) if manifest.refusal_file else None
+        self.gate = None
+        if manifest.refusal_file:
+            tensors = bundle.load_tensors(manifest.refusal_file)
+            self.gate = KneeGate.from_tensors({name: value.numpy() for name, value in tensors.items()})
         self.bin_months = (np.arange(config.bins) + 0.5) * MONTHS_MAX / config.bins
 
     @classmethod
@@ -126,14 +129,12 @@ class Estimator:
         fold_probabilities, features = self.look(film, finding.knees)
         probabilities = fold_probabilities.mean(0)
         low, high = self.calibration.interval(probabilities)
-        knees = []
-        for i, crop in enumerate(finding.knees):
-            knees.append(
-                self._knee(
-                    film, crop, fold_probabilities[:, i], probabilities[i], (float(low[i]), float(high[i])), features[i]
-                )
-            )
-        return FilmEstimate(film, finding, tuple(knees))
+        answers = self.gate.answer(features) if self.gate is not None else [None] * len(finding.knees)
+        knees = tuple(
+            self._knee(film, crop, fold_probabilities[:, i], probabilities[i], (float(low[i]), float(high[i])), answers[i])
+            for i, crop in enumerate(finding.knees)
+        )
+        return FilmEstimate(film, finding, knees)
 
     def patches(self, film: Film, crops: Sequence[KneeCrop]) -> torch.Tensor:
         """Crops as the networks see them: (knees, 1, S, S) float32 on the estimator's device."""
@@ -141,7 +142,7 @@ class Estimator:
         return torch.from_numpy(np.stack(cuts))[:, None].to(self.device)
 
     def look(self, film: Film, crops: Sequence[KneeCrop]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Distributions (folds, knees, bins) and the folds' features side by side (knees, folds · F)."""
+        """Distributions (folds, knees, bins) and pooled features (folds, knees, F)."""
         images = self.patches(film, crops).contiguous(memory_format=torch.channels_last)
         sex = torch.full((len(crops),), encode_sex(film.sex), device=self.device)
         months = math.nan if film.age_months is None else film.age_months
@@ -154,12 +155,24 @@ class Estimator:
                 probabilities.append(network.log_posterior(network.log_likelihood(seen), sex, age).exp())
         return (
             torch.stack(probabilities).double().cpu().numpy(),
-            torch.cat(features, dim=1).float().cpu().numpy(),
+            torch.stack(features).float().cpu().numpy(),
         )
 
-    def _knee(self, film, crop, fold_probabilities, probabilities, interval, features) -> KneeEstimate:
+    def _knee(
+        self,
+        film: Film,
+        crop: KneeCrop,
+        fold_probabilities: NDArray[np.float64],
+        probabilities: NDArray[np.float64],
+        interval: tuple[float, float],
+        answer: GateAnswer | None,
+    ) -> KneeEstimate:
         months = float(mean_months(probabilities))
-        reason, kind = self._refusal(film, crop, features)
+        reason, kind = None, None
+        if inside_fraction(crop.box_px, film.pixels.shape) < LEAST_ON_FILM:
+            reason, kind = "most of the crop lies outside of the film; move it onto the knee", "crop"
+        elif answer is not None and not answer.accepted:
+            reason, kind = answer.reason, "content"
         mature = reason is None and self._is_mature(film.sex, probabilities)
         if mature:
             interval = (interval[0], MONTHS_MAX)
@@ -185,12 +198,6 @@ class Estimator:
             return False
         threshold = self.mature_from[sex] if sex in self.mature_from else max(self.mature_from.values())
         return float(probabilities[self.bin_months >= threshold].sum()) > 0.5
-
-    def _refusal(self, film: Film, crop: KneeCrop, features) -> tuple[str | None, str | None]:
-        if inside_fraction(crop.box_px, film.pixels.shape) < LEAST_ON_FILM:
-            return "most of the crop lies outside of the film; move it onto the knee", "crop"
-        verdict = self.gate.check(features) if self.gate is not None else None
-        return (verdict.reason, "content") if verdict is not None and verdict.refused else (None, None)
 
     def _network(self, config: AgeNetworkConfig, name: str) -> AgeNetwork:
         network = AgeNetwork(config)

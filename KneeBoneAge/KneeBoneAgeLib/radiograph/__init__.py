@@ -46,5 +46,7 @@ def read_film(path: str | os.PathLike[str]) -> Film:
     except (OSError, MemoryError, RecursionError) as error:
         raise FilmError(name, f"cannot be read: {why(error)}") from error
     if looks_like_bare_dataset(head):
-        raise FilmError(name, "looks like DICOM without file meta information, so its transfer syntax is unknown")
+        raise FilmError(
+            name, "looks like DICOM without file meta information, so its transfer syntax is unknown"
+        )
     raise FilmError(name, "is no image that can be read (DICOM, PNG, JPEG, TIFF, BMP, NRRD, MHA, NIfTI)")

@@ -12,7 +12,7 @@ from . import grey
 from .colour import grey_of_colour
 from .film import Film, FilmFacts, Spacing, with_known
 from .limits import check_size
-from .polarity import brightness_of_bone, thumbnail
+from .polarity import bone_is_bright, thumbnail
 
 
 def film_of_samples(
@@ -43,8 +43,7 @@ def film_of_samples(
         nominal = (0.0, 1.0)
     levels = grey.stretch(coded.values, coded.counts, nominal)
     if bone_bright is None:
-        sample = levels[thumbnail(coded.codes)]
-        bone_bright = brightness_of_bone(sample) >= 0
+        bone_bright = bone_is_bright(levels[thumbnail(coded.codes)])
     return Film(
         pixels=grey.look_up(coded.codes, levels, inverted=not bone_bright),
         path=path,

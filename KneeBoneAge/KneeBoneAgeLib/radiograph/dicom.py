@@ -37,7 +37,9 @@ def is_dicom(head: bytes) -> bool:
 
 def looks_like_bare_dataset(head: bytes) -> bool:
     """Whether the file starts like a DICOM data set without preamble and file meta information."""
-    return any(group in head[:16] for group in (b"\x02\0\0\0UL", b"\x08\0\x05\0CS", b"\x08\0\0\0", b"\x08\0\x08\0CS"))
+    return any(
+        group in head[:16] for group in (b"\x02\0\0\0UL", b"\x08\0\x05\0CS", b"\x08\0\0\0", b"\x08\0\x08\0CS")
+    )
 
 
 def read_dicom(path: str, content: bytes) -> Film:
@@ -91,7 +93,9 @@ def _parse(path: str, content: bytes) -> Dataset:
     try:
         dataset = pydicom.dcmread(io.BytesIO(content))
     except Exception as error:
-        raise FilmError(path, f"the DICOM data set cannot be read; it may be cut short ({type(error).__name__})") from error
+        raise FilmError(
+            path, f"the DICOM data set cannot be read; it may be cut short ({type(error).__name__})"
+        ) from error
     if not dataset.file_meta.get("TransferSyntaxUID"):
         raise FilmError(path, "has no transfer syntax, so its pixels cannot be read")
     return dataset
@@ -99,7 +103,9 @@ def _parse(path: str, content: bytes) -> Dataset:
 
 def _check_deflated(path: str, content: bytes) -> None:
     """Raise FilmError when a deflated data set would unpack to more than a file may be; pydicom sets no bound."""
-    start = META_START + int.from_bytes(content[META_START - 4 : META_START], "little")  # after the file meta information
+    start = META_START + int.from_bytes(
+        content[META_START - 4 : META_START], "little"
+    )  # after the file meta information
     if DEFLATED not in content[META_START:start]:
         return
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -140,7 +146,9 @@ def _decode(path: str, dataset: Dataset) -> tuple[NDArray, int]:
     channels = _integer(path, dataset, "SamplesPerPixel", 1)
     photometric = (header.text(dataset, "PhotometricInterpretation") or "").upper()
     if photometric == "PALETTE COLOR" or channels not in (1, 3):
-        raise FilmError(path, f"is a colour picture ({photometric or f'{channels} samples a pixel'}), not a radiograph")
+        raise FilmError(
+            path, f"is a colour picture ({photometric or f'{channels} samples a pixel'}), not a radiograph"
+        )
     data = dataset[keyword].value
     if not data:
         raise FilmError(path, "holds no pixel data")
@@ -159,14 +167,20 @@ def _decode(path: str, dataset: Dataset) -> tuple[NDArray, int]:
     except (RuntimeError, NotImplementedError) as error:
         missing = "plugin" in str(error) or "decod" in str(error) and "missing" in str(error)
         name = dataset.file_meta.TransferSyntaxUID.name
-        reason = f"{NO_DECODER} ({name})" if missing else f"the pixel data cannot be decoded ({name}): {why(error)}"
+        reason = (
+            f"{NO_DECODER} ({name})"
+            if missing
+            else f"the pixel data cannot be decoded ({name}): {why(error)}"
+        )
         raise FilmError(path, reason) from error
     except Exception as error:
         raise FilmError(path, f"the pixel data cannot be decoded: {why(error)}") from error
     if channels == 3:
         samples = grey_of_colour(path, samples, luminance_first=photometric.startswith("YBR"))
     if samples.shape != (rows, columns):
-        raise FilmError(path, f"the header says {rows} x {columns} pixels, the pixel data have {samples.shape}")
+        raise FilmError(
+            path, f"the header says {rows} x {columns} pixels, the pixel data have {samples.shape}"
+        )
     modality = (header.text(dataset, "Modality") or "").upper()
     if modality in CROSS_SECTIONAL and "LOCALIZER" not in (header.get(dataset, "ImageType") or ()):
         raise FilmError(path, f"is no radiograph: modality {modality}")
@@ -193,8 +207,12 @@ def _check_stream(path: str, dataset: Dataset, rows: int, columns: int) -> int:
         return 0
     height, width, precision = described
     if (height and height != rows) or width != columns:
-        raise FilmError(path, f"the header says {rows} x {columns} pixels, the compressed picture {height} x {width}")
-    overlay_bits = ((group, 0x0102) for group in range(0x6000, 0x6020, 2))  # OverlayBitPosition; 0 is a plane of its own
+        raise FilmError(
+            path, f"the header says {rows} x {columns} pixels, the compressed picture {height} x {width}"
+        )
+    overlay_bits = (
+        (group, 0x0102) for group in range(0x6000, 0x6020, 2)
+    )  # OverlayBitPosition; 0 is a plane of its own
     embedded_overlay = any(tag in dataset and dataset[tag].value for tag in overlay_bits)
     return 0 if embedded_overlay else min(precision, 16)
 
@@ -206,7 +224,9 @@ def stream_size(frame: bytes) -> tuple[int, int, int] | None:
     """
     start = frame[:4096].find(b"\xff\x4f\xff\x51")
     if start >= 0 and len(frame) >= start + 43:
-        x1, y1, x0, y0 = (int.from_bytes(frame[start + 8 + 4 * i : start + 12 + 4 * i], "big") for i in range(4))
+        x1, y1, x0, y0 = (
+            int.from_bytes(frame[start + 8 + 4 * i : start + 12 + 4 * i], "big") for i in range(4)
+        )
         return y1 - y0, x1 - x0, (frame[start + 42] & 0x7F) + 1
     if frame[:2] != b"\xff\xd8":
         return None
@@ -234,7 +254,10 @@ def _is_inverted(dataset: Dataset) -> bool:
     DX images state it twice (PS3.3 C.8.11.3.1.2), so the two are never applied one after the other.
     """
     photometric = (header.text(dataset, "PhotometricInterpretation") or "").upper()
-    return photometric == "MONOCHROME1" or (header.text(dataset, "PresentationLUTShape") or "").upper() == "INVERSE"
+    return (
+        photometric == "MONOCHROME1"
+        or (header.text(dataset, "PresentationLUTShape") or "").upper() == "INVERSE"
+    )
 
 
 def _coded(dataset: Dataset, samples: NDArray, bits: int) -> grey.Coded:
@@ -294,9 +317,7 @@ def _modality(dataset: Dataset, stored: grey.Values) -> grey.Values:
     return stored * slope + next(iter(header.numbers(dataset, "RescaleIntercept")), 0.0)
 
 
-def _levels(
-    dataset: Dataset, coded: grey.Coded, inverted: bool, steps: int
-) -> tuple[grey.Values, list[str]]:
+def _levels(dataset: Dataset, coded: grey.Coded, inverted: bool, steps: int) -> tuple[grey.Values, list[str]]:
     """Levels in [0, 1] of every code through the VOI LUT or window, before the polarity is turned."""
     values, counts = coded.values, coded.counts
     table = _lut(dataset, "VOILUTSequence")
@@ -315,7 +336,9 @@ def _levels(
             if not grey.destroys(curve, values, counts, inverted):
                 return curve, []
         elif width[0] >= 1 or function == "LINEAR_EXACT":
-            curve, widened = grey.window(values, counts, centre[0], width[0], inverted, function == "LINEAR_EXACT")
+            curve, widened = grey.window(
+                values, counts, centre[0], width[0], inverted, function == "LINEAR_EXACT"
+            )
             return curve, (["the window hid part of the film and was widened"] if widened else [])
         return grey.stretch(values, counts, None), ["the window hid most of the film and was not used"]
     identity = values.min() >= 0 and values.max() <= steps - 1

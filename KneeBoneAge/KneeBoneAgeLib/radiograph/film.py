@@ -124,7 +124,9 @@ def with_known(
     if side is not None and side not in ("R", "L"):
         raise ValueError(f"side must be R or L, not {side!r}")
     if age_months is not None and not (math.isfinite(age_months) and 0 <= age_months <= MAX_AGE_MONTHS):
-        raise ValueError(f"chronological age must lie between 0 and {MAX_AGE_MONTHS} months, not {age_months!r}")
+        raise ValueError(
+            f"chronological age must lie between 0 and {MAX_AGE_MONTHS} months, not {age_months!r}"
+        )
     notes = list(film.notes)
     known: dict[str, str | float] = {}
     if sex is not None:

@@ -68,7 +68,10 @@ def code(picture: NDArray) -> Coded:
         sample = sample[np.isfinite(sample)]
         low, high = np.percentile(sample, (0.01, 99.99)).tolist() if sample.size else (0.0, 1.0)
         margin = 0.05 * (high - low)
-        low, high = max(low - margin, float(sample.min(initial=low))), min(high + margin, float(sample.max(initial=high)))
+        low, high = (
+            max(low - margin, float(sample.min(initial=low))),
+            min(high + margin, float(sample.max(initial=high))),
+        )
         scale = 65535.0 / (high - low) if high > low else 0.0
         scaled = np.nan_to_num(picture.astype(np.float32), nan=low, posinf=high, neginf=low)
         scaled = (scaled - np.float32(low)) * np.float32(scale)
@@ -103,7 +106,7 @@ def stretch(values: Values, counts: NDArray[np.int64], nominal: tuple[float, flo
         low, high = nominal
     if high <= low:
         span = float(np.ptp(values)) or 1.0
-        low, high = (nominal if nominal is not None else (low, low + span))
+        low, high = nominal if nominal is not None else (low, low + span)
     return np.clip((values - low) / (high - low), 0.0, 1.0)
 
 
@@ -163,7 +166,9 @@ def look_up(codes: NDArray[np.unsignedinteger], levels: Values, inverted: bool) 
     """The picture in [0, 1], bone bright: (rows, columns) float32."""
     table = (1.0 - levels if inverted else levels).astype(np.float32)
     if codes.dtype == np.uint8 and np.allclose(np.diff(table), table[1] - table[0], atol=1e-7):
-        pixels = np.multiply(codes, table[1] - table[0], dtype=np.float32)  # a straight line is 4 times faster than a look-up
+        pixels = np.multiply(
+            codes, table[1] - table[0], dtype=np.float32
+        )  # a straight line is 4 times faster than a look-up
         if table[0] != 0:
             pixels += table[0]
         np.clip(pixels, 0.0, 1.0, out=pixels)

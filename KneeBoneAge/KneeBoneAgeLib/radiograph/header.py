@@ -30,17 +30,83 @@ DESCRIPTIONS = (
 """Free text that names view, side and body part, the most specific first."""
 
 SIDE_WORDS = {
-    "R": {"R", "RT", "RIGHT", "RECHTS", "RE", "DROIT", "DROITE", "DERECHA", "DERECHO", "DESTRA", "DESTRO", "DIREITO"},
-    "L": {"L", "LT", "LEFT", "LINKS", "LI", "GAUCHE", "IZQUIERDA", "IZQUIERDO", "SINISTRA", "SINISTRO", "ESQUERDO"},
+    "R": {
+        "R",
+        "RT",
+        "RIGHT",
+        "RECHTS",
+        "RE",
+        "DROIT",
+        "DROITE",
+        "DERECHA",
+        "DERECHO",
+        "DESTRA",
+        "DESTRO",
+        "DIREITO",
+    },
+    "L": {
+        "L",
+        "LT",
+        "LEFT",
+        "LINKS",
+        "LI",
+        "GAUCHE",
+        "IZQUIERDA",
+        "IZQUIERDO",
+        "SINISTRA",
+        "SINISTRO",
+        "ESQUERDO",
+    },
 }
-BOTH_WORDS = {"BILATERAL", "BILAT", "BIL", "BOTH", "BEIDE", "BEIDSEITS", "BDS", "BDS.", "STANDING BOTH", "LR", "RL", "B"}
-FRONTAL_WORDS = {"AP", "PA", "FRONTAL", "FRONT", "ANTEROPOSTERIOR", "POSTEROANTERIOR", "ANTERO", "POSTERO", "FACE"}
-LATERAL_WORDS = {"LAT", "LATERAL", "LATERO", "MEDIO", "MEDIOLATERAL", "LATEROMEDIAL", "SEITLICH", "PROFIL", "LL", "RL"}
+BOTH_WORDS = {
+    "BILATERAL",
+    "BILAT",
+    "BIL",
+    "BOTH",
+    "BEIDE",
+    "BEIDSEITS",
+    "BDS",
+    "BDS.",
+    "STANDING BOTH",
+    "LR",
+    "RL",
+    "B",
+}
+FRONTAL_WORDS = {
+    "AP",
+    "PA",
+    "FRONTAL",
+    "FRONT",
+    "ANTEROPOSTERIOR",
+    "POSTEROANTERIOR",
+    "ANTERO",
+    "POSTERO",
+    "FACE",
+}
+LATERAL_WORDS = {
+    "LAT",
+    "LATERAL",
+    "LATERO",
+    "MEDIO",
+    "MEDIOLATERAL",
+    "LATEROMEDIAL",
+    "SEITLICH",
+    "PROFIL",
+    "LL",
+    "RL",
+}
 OTHER_WORDS = {"OBLIQUE", "OBL", "OBLIQ", "TANGENTIAL", "AXIAL", "SKYLINE", "SUNRISE", "MERCHANT", "PATELLA"}
 LATERAL_POSITIONS = {"LL", "RL", "LAT", "LATERAL", "ML", "LM", "RLAT", "LLAT"}
 FRONTAL_POSITIONS = {"AP", "PA", "FRONTAL"}
 KNEE_WORDS = re.compile(r"\b(KNEES?|KNIE|GENOUX?|RODILLAS?|GINOCCHIO|JOELHO)\b")
-RIGHT_LEFT_CODES = {"24028007": "R", "G-A100": "R", "7771000": "L", "G-A101": "L", "51440002": "B", "G-A102": "B"}
+RIGHT_LEFT_CODES = {
+    "24028007": "R",
+    "G-A100": "R",
+    "7771000": "L",
+    "G-A101": "L",
+    "51440002": "B",
+    "G-A102": "B",
+}
 """SNOMED CT and its former SNOMED-RT values in CID 244, Laterality."""
 
 
@@ -113,8 +179,26 @@ def age_in_months(spelling: str) -> float | None:
     parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Z]*)[\s.;]*", cleaned)
     if not parts or re.sub(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Z]*)[\s.;]*", "", cleaned):
         return None
-    words = {"YEAR": "Y", "YEARS": "Y", "YR": "Y", "YRS": "Y", "YO": "Y", "MONTH": "M", "MONTHS": "M", "MO": "M", "MOS": "M"}
-    words |= {"WEEK": "W", "WEEKS": "W", "WK": "W", "WKS": "W", "DAY": "D", "DAYS": "D", "": "Y" if len(parts) == 1 else "?"}
+    words = {
+        "YEAR": "Y",
+        "YEARS": "Y",
+        "YR": "Y",
+        "YRS": "Y",
+        "YO": "Y",
+        "MONTH": "M",
+        "MONTHS": "M",
+        "MO": "M",
+        "MOS": "M",
+    }
+    words |= {
+        "WEEK": "W",
+        "WEEKS": "W",
+        "WK": "W",
+        "WKS": "W",
+        "DAY": "D",
+        "DAYS": "D",
+        "": "Y" if len(parts) == 1 else "?",
+    }
     months = 0.0
     for number, unit in parts:
         unit = words.get(unit, unit)
@@ -223,9 +307,13 @@ def _side(dataset: Dataset) -> str | None:
                 stated.append(text(anatomy, "FrameLaterality"))
     for region in _sequence(dataset, "AnatomicRegionSequence"):
         for modifier in _sequence(region, "AnatomicRegionModifierSequence"):
-            stated.append(RIGHT_LEFT_CODES.get(text(modifier, "CodeValue") or "") or text(modifier, "CodeMeaning"))
+            stated.append(
+                RIGHT_LEFT_CODES.get(text(modifier, "CodeValue") or "") or text(modifier, "CodeMeaning")
+            )
     for side in stated:
-        letter = {"RIGHT": "R", "LEFT": "L", "BOTH": "B", "BILATERAL": "B"}.get((side or "").upper(), (side or "").upper())
+        letter = {"RIGHT": "R", "LEFT": "L", "BOTH": "B", "BILATERAL": "B"}.get(
+            (side or "").upper(), (side or "").upper()
+        )
         if letter in ("R", "L"):
             return letter
         if letter == "B":

@@ -65,14 +65,18 @@ def read_picture(path: str, content: bytes, kind: str) -> Film:
             raise
         except UnidentifiedImageError:
             if kind != "TIFF":
-                raise FilmError(path, f"is no readable {kind} picture; it may be damaged or cut short") from None
+                raise FilmError(
+                    path, f"is no readable {kind} picture; it may be damaged or cut short"
+                ) from None
             samples, _ = read_slice(path)
         except Exception as error:
             raise FilmError(path, f"the {kind} picture cannot be read: {why(error)}") from error
     notes = ()
     if 2 <= orientation <= 8:
         samples = _upright(samples, orientation)
-        notes = ("turned upright as its EXIF orientation says; pixel coordinates are those of the turned picture",)
+        notes = (
+            "turned upright as its EXIF orientation says; pixel coordinates are those of the turned picture",
+        )
     return film_of_samples(path, samples, Spacing(), notes=notes)
 
 

@@ -59,7 +59,9 @@ def read_slice(path: str) -> tuple[NDArray, tuple[float, float] | None]:
         size, channels = reader.GetSize(), reader.GetNumberOfComponents()
         extent = [axis for axis, length in enumerate(size) if length > 1]
         if len(extent) != 2:
-            raise FilmError(path, f"has {' x '.join(map(str, size))} pixels; a film has one slice of rows and columns")
+            raise FilmError(
+                path, f"has {' x '.join(map(str, size))} pixels; a film has one slice of rows and columns"
+            )
         column_axis, row_axis = extent
         check_size(path, size[row_axis], size[column_axis])
         if channels not in (1, 2, 3, 4):

@@ -50,6 +50,17 @@ def put(
     maps.present[index] = 9.0
 
 
+def circle(spot: np.ndarray, film: np.ndarray) -> tuple[float, float, float]:
+    """Middle (row, column index) and width of a disc of which a part may lie beyond the film."""
+    ends = [(int(found.min()), int(found.max()) + 1) for found in np.nonzero(spot)]
+    width = max(last - first for first, last in ends)
+    middle = [
+        (last - width / 2 if first <= edge.min() + 1 else first + width / 2) - 0.5
+        for (first, last), edge in zip(ends, np.nonzero(film), strict=True)
+    ]
+    return middle[0], middle[1], width
+
+
 class SeesDiscs(torch.nn.Module):
     """Stands in for the network: a disc is a joint as wide as itself, a grey dot beside it its fibula.
 
@@ -64,8 +75,7 @@ class SeesDiscs(torch.nn.Module):
             for spot in range(1, count + 1):
                 area = (spots == spot).sum()
                 filled = ndimage.binary_fill_holes(spots == spot)
-                y, x = ndimage.center_of_mass(filled)
-                width = 2 * math.sqrt(filled.sum() / math.pi)
+                y, x, width = circle(filled, picture > 0.05)
                 beside = np.nonzero(dots)[1] - x
                 beside = beside[np.abs(beside) < width]
                 left = 5.0 if beside.size and beside.mean() < 0 else -5.0 if beside.size else 0.0
@@ -152,7 +162,7 @@ def test_a_knee_more_than_half_outside_is_no_knee(finder):
     paint(film, 2060, 720, 320, "none")
     assert len(finder.find(Film(film)).knees) == 1
     film = background(1500, 2000)
-    paint(film, 900, 20, 320, "left")
+    paint(film, 900, -30, 320, "left")
     finding = finder.find(Film(film))
     assert finding.knees == () and finding.reason
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from KneeBoneAgeLib.phantom.others import arm, leg, trunk
+from KneeBoneAgeLib.phantom.others import arm, hip, leg, trunk
 from KneeBoneAgeLib.phantom.others.skeleton import Part, size_at
 from KneeBoneAgeLib.phantom.solids import Canvas, Pose
 
@@ -48,8 +48,8 @@ KINDS: dict[str, Kind] = {
     "foot": Kind(leg.draw_foot, 270, 0, 30, 0.4),
     "ankle": Kind(leg.draw_ankle, 260, -20, 15, 0.4),
     "lower_leg": Kind(leg.draw_lower_leg, 380, 0, 15, 0.3),
-    "hip": Kind(leg.draw_hip_film, 380, -20, 5),
-    "thigh": Kind(leg.draw_thigh, 400, 0, 15),
+    "hip": Kind(hip.draw_hip_film, 380, -20, 5),
+    "thigh": Kind(hip.draw_thigh, 400, 0, 15),
     "shoulder": Kind(trunk.draw_shoulder, 280, 0, 12),
     "chest": Kind(trunk.draw_chest, 400, 0, 5),
     "spine": Kind(trunk.draw_spine, 380, 0, 5),
@@ -61,7 +61,9 @@ def film_extent_mm(kind: str, age_years: float) -> float:
     return KINDS[kind].length_mm * size_at(age_years) * 1.2
 
 
-def draw_other(kind: str, canvas: Canvas, rng: np.random.Generator, age_years: float, pose: Pose | None = None) -> None:
+def draw_other(
+    kind: str, canvas: Canvas, rng: np.random.Generator, age_years: float, pose: Pose | None = None
+) -> None:
     """Adds a part that is not a knee to a canvas.
 
     Parameters
@@ -88,10 +90,19 @@ def draw_other(kind: str, canvas: Canvas, rng: np.random.Generator, age_years: f
         height, width = (n * canvas.spacing_mm for n in canvas.shape)
         scale = rng.uniform(1.0, 1.12)
         reach = entry.centre_mm * size_at(age_years) * scale
-        pose = Pose(width * rng.normal(0.5, 0.09), height * rng.normal(0.5, 0.09), turn_deg, view,
-                    rng.normal(0, 5), scale, bool(rng.random() < 0.5))
+        pose = Pose(
+            width * rng.normal(0.5, 0.09),
+            height * rng.normal(0.5, 0.09),
+            turn_deg,
+            view,
+            rng.normal(0, 5),
+            scale,
+            bool(rng.random() < 0.5),
+        )
         x, y = pose.to_film(0, -reach / scale)
-        pose = Pose(2 * pose.x_mm - x, 2 * pose.y_mm - y, turn_deg, view, pose.tilt_deg, scale, pose.lateral_right)
+        pose = Pose(
+            2 * pose.x_mm - x, 2 * pose.y_mm - y, turn_deg, view, pose.tilt_deg, scale, pose.lateral_right
+        )
     part = Part.placed(canvas, rng, age_years, pose)
     entry.draw(part)
     part.finish()
@@ -110,17 +121,33 @@ def draw_holder_hand(canvas: Canvas, rng: np.random.Generator, near: tuple[float
     direction = np.array([-np.sin(np.radians(angle)), np.cos(np.radians(angle))])
     inside = max(rng.uniform(15, 95) - min(ways.values()), 0)
     wrist = np.array(near) - direction * (reach - inside)
-    pose = Pose(float(wrist[0]), float(wrist[1]), float(angle), rng.normal(0, 35), rng.normal(0, 15), 1.05,
-                bool(rng.random() < 0.5))
+    pose = Pose(
+        float(wrist[0]),
+        float(wrist[1]),
+        float(angle),
+        rng.normal(0, 35),
+        rng.normal(0, 15),
+        1.05,
+        bool(rng.random() < 0.5),
+    )
     part = Part.placed(canvas, rng, 30.0, pose)
     arm.draw_hand_bones(part, bend=bend, spread=rng.uniform(0.3, 1.2))
     arm.draw_forearm_bones(part.joint((0, -arm.RADIUS_MM - 6, 0)))
     part.finish()
 
 
-def draw_foot_and_ankle(canvas: Canvas, rng: np.random.Generator, pose: Pose, age_years: float, *,
-                        stub_mm: float = 60.0, tibia_half_mm: float | None = None, fibula_half_mm: float | None = None,
-                        fibula_x_mm: float | None = None, plantar_deg: float | None = None) -> None:
+def draw_foot_and_ankle(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    pose: Pose,
+    age_years: float,
+    *,
+    stub_mm: float = 60.0,
+    tibia_half_mm: float | None = None,
+    fibula_half_mm: float | None = None,
+    fibula_x_mm: float | None = None,
+    plantar_deg: float | None = None,
+) -> None:
     """Adds ankle and foot below a lower leg that somebody else has drawn; where both lie, the larger path counts.
 
     Parameters
@@ -137,7 +164,8 @@ def draw_foot_and_ankle(canvas: Canvas, rng: np.random.Generator, pose: Pose, ag
     part = Part.placed(canvas, rng, age_years, pose)
     girth, length = part.girth / pose.scale, part.size / pose.scale
     leg.draw_ankle_bones(
-        part, shaft_mm=max(stub_mm / length, 90.0),
+        part,
+        shaft_mm=max(stub_mm / length, 90.0),
         tibia_half=12.0 if tibia_half_mm is None else tibia_half_mm / girth,
         fibula_half=6.3 if fibula_half_mm is None else fibula_half_mm / girth,
         fibula_x=27.0 if fibula_x_mm is None else fibula_x_mm / length,
@@ -147,8 +175,16 @@ def draw_foot_and_ankle(canvas: Canvas, rng: np.random.Generator, pose: Pose, ag
     part.finish(join=True)
 
 
-def draw_hip(canvas: Canvas, rng: np.random.Generator, pose: Pose, age_years: float, *, stub_mm: float = 60.0,
-             shaft_half_mm: float | None = None, flesh: bool = True) -> None:
+def draw_hip(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    pose: Pose,
+    age_years: float,
+    *,
+    stub_mm: float = 60.0,
+    shaft_half_mm: float | None = None,
+    flesh: bool = True,
+) -> None:
     """Adds hip and half pelvis above a femoral shaft that somebody else has drawn; the larger path counts.
 
     Parameters
@@ -166,8 +202,8 @@ def draw_hip(canvas: Canvas, rng: np.random.Generator, pose: Pose, age_years: fl
     shaft = 40.0 + stub_mm / (part.size / pose.scale)
     head = part.joint((-38, -32 - shaft, 0))
     half = 14.0 if shaft_half_mm is None else shaft_half_mm / (part.girth / pose.scale)
-    leg.draw_femur_end(head, shaft_mm=shaft, shaft_half=half, flesh=flesh)
-    leg.draw_hemipelvis(head)
+    hip.draw_femur_end(head, shaft_mm=shaft, shaft_half=half, flesh=flesh)
+    hip.draw_hemipelvis(head)
     if flesh:
-        leg.draw_pelvis_flesh(head.joint((-90, 0, 0)))
+        hip.draw_pelvis_flesh(head.joint((-90, 0, 0)))
     part.finish(join=True)

@@ -11,25 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import uniform_filter
 
+from KneeBoneAgeLib.phantom.others.rods import UNIT, Line, Profile, block, curves, look_up, padded
 from KneeBoneAgeLib.phantom.solids import Canvas, Pose
 
-Profile = tuple[tuple[float, float, float], ...]
-"""Control sections (fraction of the length, half width mm, half depth mm) from 0 to 1."""
-
-UNIT = np.linspace(0, 1, 97)
 ADULT_YEARS = 19.0
 
 
 def size_at(age_years: float) -> float:
     """Length of a limb as a fraction of the adult's, after the usual growth charts of stature."""
     ages = (0, 1, 2, 4, 6, 8, 10, 12, 14, 16, 18)
-    return float(np.interp(age_years, ages, (0.30, 0.43, 0.50, 0.60, 0.68, 0.75, 0.81, 0.88, 0.95, 0.99, 1.0)))
+    return float(
+        np.interp(age_years, ages, (0.30, 0.43, 0.50, 0.60, 0.68, 0.75, 0.81, 0.88, 0.95, 0.99, 1.0))
+    )
 
 
 @dataclass(frozen=True)
@@ -50,32 +47,16 @@ class Plate:
     closes: float
 
 
-@lru_cache(maxsize=512)
-def _curves(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
-    levels, wide, deep = np.array(profile, float).T
-    return PchipInterpolator(levels, wide)(UNIT), PchipInterpolator(levels, deep)(UNIT)
-
-
-def block(half_width: float, half_depth: float) -> Profile:
-    """A short bone: one section, rounded off by its caps."""
-    return ((0, half_width, half_depth), (1, half_width, half_depth))
-
-
-def tube(start: float, shaft: float, end: float, depth: float = 0.85) -> Profile:
-    """A tubular bone with flared ends; half widths in mm, ``depth`` the ratio of depth to width."""
-    sections = ((0, start), (0.1, 0.97 * start), (0.3, 0.55 * shaft + 0.45 * (0.4 * start + 0.6 * shaft)),
-                (0.5, shaft), (0.72, 0.85 * shaft + 0.15 * end), (0.92, 0.98 * end), (1, end))
-    return tuple((t, a, a * depth) for t, a in sections)
-
-
 def turn(axis: str, degrees: float) -> np.ndarray:
     """Rotation matrix (3, 3) about an axis of the part frame."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return np.array({
-        "x": [[1, 0, 0], [0, c, -s], [0, s, c]],
-        "y": [[c, 0, s], [0, 1, 0], [-s, 0, c]],
-        "z": [[c, -s, 0], [s, c, 0], [0, 0, 1]],
-    }[axis])
+    return np.array(
+        {
+            "x": [[1, 0, 0], [0, c, -s], [0, s, c]],
+            "y": [[c, 0, s], [0, 1, 0], [-s, 0, c]],
+            "z": [[c, -s, 0], [s, c, 0], [0, 0, 1]],
+        }[axis]
+    )
 
 
 @dataclass
@@ -108,10 +89,17 @@ class Part:
             rotation = np.diag([-1.0, 1.0, 1.0]) @ rotation
         chubby = np.interp(age, (0, 1, 4, 9), (1.35, 1.35, 1.12, 1.0)) * rng.uniform(0.9, 1.25)
         return cls(
-            canvas, rng, age + rng.normal(0, 0.05 * min(age, 16) + 0.1), np.array([pose.x_mm, pose.y_mm, 0.0]),
-            rotation * size, size, size * np.interp(age, (0, 4, 12), (1.08, 1.02, 1.0)) * rng.normal(1, 0.05),
-            size * chubby, float(np.interp(age, (0, 6, 18), (0.7, 0.85, 1.0)) * rng.uniform(0.8, 1.15)),
-            np.zeros(canvas.shape, np.float32), np.zeros(canvas.shape, np.float32),
+            canvas,
+            rng,
+            age + rng.normal(0, 0.05 * min(age, 16) + 0.1),
+            np.array([pose.x_mm, pose.y_mm, 0.0]),
+            rotation * size,
+            size,
+            size * np.interp(age, (0, 4, 12), (1.08, 1.02, 1.0)) * rng.normal(1, 0.05),
+            size * chubby,
+            float(np.interp(age, (0, 6, 18), (0.7, 0.85, 1.0)) * rng.uniform(0.8, 1.15)),
+            np.zeros(canvas.shape, np.float32),
+            np.zeros(canvas.shape, np.float32),
         )
 
     def joint(self, at: Sequence[float], rotation: np.ndarray | None = None) -> Part:
@@ -133,9 +121,24 @@ class Part:
             return 0.0
         return float(0.25 + 0.75 * min(1.0, (self.age_years - appears) / max(full - appears, 0.1)) ** 0.7)
 
-    def body(self, a, b, profile: Profile, *, caps=(0.9, 0.9), span=(0.0, 1.0), widen=1.0, cortex_mm=None,
-             end_cortex_mm=0.7, marrow=0.04, trabecular=0.2, bow_mm=0.0, wide=(1.0, 0.0, 0.0), flesh=False,
-             amount=1.0) -> None:
+    def body(
+        self,
+        a,
+        b,
+        profile: Profile,
+        *,
+        caps=(0.9, 0.9),
+        span=(0.0, 1.0),
+        widen=1.0,
+        cortex_mm=None,
+        end_cortex_mm=0.7,
+        marrow=0.04,
+        trabecular=0.2,
+        bow_mm=0.0,
+        wide=(1.0, 0.0, 0.0),
+        flesh=False,
+        amount=1.0,
+    ) -> None:
         """Draws one body between part points ``a`` and ``b``.
 
         Parameters
@@ -172,7 +175,7 @@ class Part:
         spacing = self.canvas.spacing_mm
         count = int(min(max(2 * length / spacing, 24), 1200))
         t = span[0] + np.arange(count) * ((span[1] - span[0]) / (count - 1))
-        wide_mm, deep_mm = (np.interp(t, UNIT, curve) * girth for curve in _curves(profile))
+        wide_mm, deep_mm = (np.interp(t, UNIT, curve) * girth for curve in curves(profile))
         half = np.sqrt(across * wide_mm**2 + (1 - across) * deep_mm**2) + 1e-3
         depth = 2 * wide_mm * deep_mm / half
         # A foreshortened body is drawn longer than its axis by its own depth, and keeps its volume.
@@ -182,65 +185,56 @@ class Part:
         middle = 0.5 * (span[0] + span[1])
         x0 = self.origin[0] + start[0] + way[0] * middle - dx * seen / 2
         y0 = self.origin[1] + start[1] + way[1] * middle - dy * seen / 2
-        box = self._box(x0, y0, dx * seen, dy * seen, float(half.max()) + abs(bow), (dx, dy))
-        if box is None:
+        line = Line(float(x0), float(y0), dx, dy, seen, (count - 1) / seen, float(half.max()) + abs(bow))
+        if not line.on(self.canvas):
             return
-        rows, columns = box
-        x = (np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5) * spacing - x0
-        y = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5) * spacing - y0
-        u = x[None, :] * np.float32(-dy) + (y * np.float32(dx))[:, None]
-        w = x[None, :] * np.float32(dx) + (y * np.float32(dy))[:, None]
-        w *= (count - 1) / seen
-        inside = (w > 0) & (w < count - 1)
-        w += 0.5
-        index = np.minimum(np.maximum(w, 0), count - 1).astype(np.int32)
-        if bow:
-            u -= (bow * 4 * t * (1 - t)).astype(np.float32)[index]
+
         s = np.arange(count) * (seen / (count - 1))
-        reach = max(caps[0] * half[0], 0.1), max(caps[1] * half[-1], 0.1)
+        rounding = 1 / max(caps[0] * half[0], 0.1), 1 / max(caps[1] * half[-1], 0.1)
 
-        def path(inset, end_inset: float, share=1.0) -> np.ndarray:
-            """Beam path through the body with its wall and its ends moved inwards, times a share along it."""
-            first = np.minimum(np.maximum((s - end_inset) / reach[0], 0), 1)
-            last = np.minimum(np.maximum((s[::-1] - end_inset) / reach[1], 0), 1)
-            h = np.maximum((half - inset) * np.sqrt(first * (2 - first) * last * (2 - last)), 0)
-            q = u * (1 / np.maximum(h, 0.02)).astype(np.float32)[index]
-            np.multiply(q, q, out=q)
-            np.subtract(1, q, out=q)
-            np.maximum(q, 0, out=q)
-            np.sqrt(q, out=q)
-            q *= (depth * h / half * share).astype(np.float32)[index]
-            return q
+        def tables(inset, end_inset: float, share) -> tuple[np.ndarray, np.ndarray]:
+            """Squared half width, and path per half width, with the wall and the ends moved inwards."""
+            first = np.minimum(np.maximum((s - end_inset) * rounding[0], 0), 1)
+            last = np.minimum(np.maximum((s[::-1] - end_inset) * rounding[1], 0), 1)
+            h = np.maximum(half - inset, 0)
+            return padded(h * h * (first * (2 - first) * last * (2 - last))), padded(depth / half * share)
 
-        outer = path(0.0, 0.0)
+        outer, inner, bend = tables(0.0, 0.0, 1.0 if flesh else self.density), None, None
         if not flesh:
             shell = end_cortex_mm * self.girth
             wall, share = shell, trabecular
             if cortex_mm is not None:
-                in_shaft = np.minimum(np.maximum((np.minimum(t, 1 - t) - 0.08) / 0.22, 0), 1)
+                in_shaft = np.minimum(np.maximum((np.minimum(t, 1 - t) - 0.08) * 4.5, 0), 1)
                 wall = shell + (cortex_mm * self.girth - shell) * in_shaft
                 share = trabecular + (marrow - trabecular) * in_shaft
-            outer -= path(wall, 0.6 * shell, 1 - share)
-            outer *= self.density
-        outer *= inside
-        layer = (self.soft if flesh else self.mineral)[rows, columns]
-        if flesh and amount > 0:
-            np.maximum(layer, outer, out=layer)
-        else:
-            layer += outer
+            inner = tables(wall, 0.6 * shell, (1 - share) * self.density)
+        if bow:
+            bend = padded(bow * 4 * t * (1 - t))
+        layer = self.soft if flesh else self.mineral
+        for rows, columns, u, index in line.blocks(self.canvas):
+            if bend is not None:
+                u -= bend.take(index, mode="clip")
+            np.multiply(u, u, out=u)
+            path = look_up(outer, u, index)
+            if inner is not None:
+                path -= look_up(inner, u, index)
+            block = layer[rows, columns]
+            if flesh and amount > 0:
+                np.maximum(block, path, out=block)
+            else:
+                block += path
 
-    def _box(self, x0: float, y0: float, lx: float, ly: float, reach: float, way) -> tuple[slice, slice] | None:
-        """Rows and columns that may see a body from (x0, y0) mm over (lx, ly); None when it is off the film."""
-        ex, ey = reach * abs(way[1]), reach * abs(way[0])
-        spacing, (height, width) = self.canvas.spacing_mm, self.canvas.shape
-        c0 = max(int((min(x0, x0 + lx) - ex) / spacing) - 1, 0)
-        c1 = min(int((max(x0, x0 + lx) + ex) / spacing) + 2, width)
-        r0 = max(int((min(y0, y0 + ly) - ey) / spacing) - 1, 0)
-        r1 = min(int((max(y0, y0 + ly) + ey) / spacing) + 2, height)
-        return (slice(r0, r1), slice(c0, c1)) if r1 > r0 and c1 > c0 else None
-
-    def bone(self, a, b, profile: Profile, *, start: Plate | None = None, end: Plate | None = None,
-             caps=(0.7, 0.7), **look) -> None:
+    def bone(
+        self,
+        a,
+        b,
+        profile: Profile,
+        *,
+        start: Plate | None = None,
+        end: Plate | None = None,
+        caps=(0.7, 0.7),
+        **look,
+    ) -> None:
         """A long bone with an epiphysis at either end as the age has it: cartilage, centre, plate, or fused."""
         length = self.size * float(np.linalg.norm(np.subtract(b, a)))
         cut, blunt = [0.0, 1.0], list(caps)
@@ -249,7 +243,9 @@ class Part:
                 continue
             share = plate.height_mm / float(np.linalg.norm(np.subtract(b, a)))
             grown = self.grown(plate.appears, plate.covers)
-            gap_mm = np.interp(self.age_years, (0, 6, 13, 17), (2.2, 1.8, 1.4, 1.0)) * min(1.0, 0.08 * plate.height_mm + 0.4)
+            gap_mm = np.interp(self.age_years, (0, 6, 13, 17), (2.2, 1.8, 1.4, 1.0)) * min(
+                1.0, 0.08 * plate.height_mm + 0.4
+            )
             gap = gap_mm / length
             share = max(share, gap * 1.6)
             # An end whose centre is small is mostly cartilage, so the shaft stops a little further back.
@@ -263,11 +259,25 @@ class Part:
             round_end = (max(caps[i], 1.0 - 0.5 * grown), max(0.2, 0.9 - 0.75 * grown))
             widen = 0.16 + 0.86 * grown
             if i == 0:
-                self.body(a, b, profile, caps=round_end, span=(low, high), widen=widen,
-                          **(look | {"cortex_mm": None}))
+                self.body(
+                    a,
+                    b,
+                    profile,
+                    caps=round_end,
+                    span=(low, high),
+                    widen=widen,
+                    **(look | {"cortex_mm": None}),
+                )
             else:
-                self.body(a, b, profile, caps=round_end[::-1], span=(1 - high, 1 - low), widen=widen,
-                          **(look | {"cortex_mm": None}))
+                self.body(
+                    a,
+                    b,
+                    profile,
+                    caps=round_end[::-1],
+                    span=(1 - high, 1 - low),
+                    widen=widen,
+                    **(look | {"cortex_mm": None}),
+                )
         self.body(a, b, profile, caps=tuple(blunt), span=(cut[0], cut[1]), **look)
 
     def lump(self, centre, half, *, along=(0.0, 1.0, 0.0), appears=-1.0, full=0.0, **look) -> None:
@@ -278,13 +288,18 @@ class Part:
         reach = np.asarray(along, float) * half[1] * grown
         at = np.asarray(centre, float)
         ratio = 0.95 * half[1] / max(min(half[0], half[1] * 2), 0.1)
-        self.body(at - reach, at + reach, block(half[0], half[2]), widen=grown,
-                  **({"caps": (min(0.9, ratio), min(0.9, ratio))} | look))
+        self.body(
+            at - reach,
+            at + reach,
+            block(half[0], half[2]),
+            widen=grown,
+            **({"caps": (min(0.9, ratio), min(0.9, ratio))} | look),
+        )
 
     def flesh(self, a, b, *halves: tuple[float, float], caps=(0.8, 0.8), **look) -> None:
         """Soft tissue through evenly spaced half sizes (width, depth) in mm."""
         t = np.linspace(0, 1, len(halves))
-        profile = tuple((float(x), float(w), float(d)) for x, (w, d) in zip(t, halves))
+        profile = tuple((float(x), float(w), float(d)) for x, (w, d) in zip(t, halves, strict=True))
         self.body(a, b, profile, caps=caps, flesh=True, **look)
 
     def arc(self, centre, half, degrees, half_width: float, wall_mm: float) -> None:
@@ -310,9 +325,14 @@ class Part:
         x, y = inverse[0, 0] * dx + inverse[0, 1] * dy, inverse[1, 0] * dx + inverse[1, 1] * dy
         r = np.sqrt((x / rx) ** 2 + (y / ry) ** 2) + 1e-6
         slope = np.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2) / r
-        off = (r - 1) / np.maximum(slope, 1e-6) / half_width
-        turned = np.mod(np.degrees(np.arctan2(y / ry, x / rx)) - degrees[0], 360)
+        off = (r - 1) / slope / half_width
+        near = np.flatnonzero(np.abs(off) < 1)
+        off = off.ravel()[near]
+        turned = np.degrees(np.arctan2((y / ry).ravel()[near], (x / rx).ravel()[near])) - degrees[0]
+        turned -= 360 * np.floor(turned / 360)
         ends = np.clip(np.minimum(turned, degrees[1] - degrees[0] - turned) / 3, 0, 1)
         inner = 1 - wall_mm / half_width
-        path = np.sqrt(np.maximum(1 - off**2, 0)) - 0.85 * inner * np.sqrt(np.maximum(1 - (off / inner) ** 2, 0))
-        self.mineral[r0:r1, c0:c1] += path * ends * (2 * hw * self.density)
+        path = np.sqrt(1 - off**2) - 0.85 * inner * np.sqrt(np.maximum(1 - (off / inner) ** 2, 0))
+        full = np.zeros((r1 - r0, c1 - c0), np.float32)
+        full.ravel()[near] = path * ends * (2 * hw * self.density)
+        self.mineral[r0:r1, c0:c1] += full

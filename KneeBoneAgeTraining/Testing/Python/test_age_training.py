@@ -1,0 +1,234 @@
+"""Training of the age networks on drawn squares: what is learnt, repeated, resumed and calibrated."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from KneeBoneAgeLib.intervals import Calibration, mean_months
+from KneeBoneAgeLib.network import AgeNetworkConfig, AgePrior
+from KneeBoneAgeLib.refusal import KneeGate
+from KneeBoneAgeTrainingLib import age_training
+from KneeBoneAgeTrainingLib.age_module import label_loss, masked_smooth_l1
+from KneeBoneAgeTrainingLib.age_training import Batches, Part, fit_prior, pretrain, train_fold
+from KneeBoneAgeTrainingLib.augmentation import Jitter, cut_out
+from KneeBoneAgeTrainingLib.calibration import calibrate
+from KneeBoneAgeTrainingLib.crop_cache import CropCache, CropLabels
+from KneeBoneAgeTrainingLib.folds import assign_folds
+from KneeBoneAgeTrainingLib.gate_training import fit_gate
+from KneeBoneAgeTrainingLib.recipe import Recipe
+from safetensors.numpy import load_file
+
+SIZE = 74
+TINY = Recipe(
+    steps=30,
+    network=AgeNetworkConfig(
+        backbone_options={"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 32], "ls_init_value": None}, image_size=64
+    ),
+    jitter=Jitter(occlusion=0, noise=0.01),
+    batch=16,
+    epoch_steps=10,
+    small_size=32,
+    small_share=0.2,
+)
+
+
+def draw(count: int, seed: int, others: int = 0) -> tuple[np.ndarray, CropLabels]:
+    """Bars as wide as the bone age; what is no knee is noise."""
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(10, 200, count).astype(np.float32)
+    true = np.clip(age + rng.normal(0, 11, count), 1, 230).astype(np.float32)
+    x = np.abs(np.arange(SIZE) - SIZE / 2)
+    images = 60 + 150 * (x[None, None] < 5 + true[:, None, None] / 9) * np.ones((1, SIZE, 1))
+    images[:others] = rng.uniform(1, 255, (others, SIZE, SIZE))
+    nothing = np.full(count, np.nan, np.float32)
+    labels = CropLabels(
+        sex=rng.integers(0, 2, count),
+        age_months=age,
+        true_months=true,
+        assigned_months=(true + rng.normal(0, 4, count)).astype(np.float32),
+        pseudo_months=nothing,
+        patient_id=np.array([f"P{i // 2}" for i in range(count)]),
+        indicators=true[:, None] / 200,
+        maturities=nothing[:, None],
+        kind=np.array(["hand"] * others + ["knee"] * (count - others)),
+        oracle_months=true,
+        oracle_no_age_months=true,
+    )
+    return images.astype(np.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> CropCache:
+    folder = tmp_path_factory.mktemp("crops")
+    for part in range(2):
+        CropCache.write(folder, part, *draw(150, part, others=20))
+    return CropCache.load(folder)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def log_gauss(mean: float, sd: float) -> torch.Tensor:
+    centres = torch.arange(1, 240, 2.0)
+    return torch.log_softmax(-0.5 * ((centres - mean) / sd) ** 2, 0)[None]
+
+
+def test_a_cache_gives_back_what_its_parts_hold(cache):
+    first, _ = draw(150, 0, others=20)
+    second, labels = draw(150, 1, others=20)
+    assert np.array_equal(cache.images(np.array([149, 150])), np.stack([first[149], second[0]]))
+    assert cache.labels.true_months[150] == labels.true_months[0]
+    with pytest.raises(FileNotFoundError, match="draw the crops first"):
+        CropCache.load("nowhere")
+
+
+def test_folds_hold_a_child_together_and_are_alike():
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(300), 2)
+    age, sex = np.repeat(rng.uniform(0, 216, 300), 2), np.repeat(rng.integers(0, 2, 300), 2)
+    fold = assign_folds(patient, age, sex)
+    assert all(len(set(fold[patient == name])) == 1 for name in range(300))
+    assert np.bincount(fold).tolist() == [120] * 5
+    means = [age[fold == k].mean() for k in range(5)]
+    assert max(means) - min(means) < 6
+    assert np.array_equal(fold, assign_folds(patient, age, sex))
+
+
+def test_an_unjittered_crop_is_the_middle_of_the_cached_picture():
+    ramp = np.tile(np.arange(SIZE, dtype=np.uint8) + 50, (1, SIZE, 1))
+    crop = cut_out(ramp, 64)[0, 0]
+    assert crop.shape == (64, 64)
+    middle = crop[32, 8:-8]
+    steps = torch.diff(middle)
+    assert torch.allclose(steps, steps.mean().expand_as(steps), atol=1e-3)
+    assert abs(float(middle[23] + middle[24])) < 0.05
+
+
+def test_jitter_keeps_what_was_not_exposed_black():
+    images = np.full((8, SIZE, SIZE), 120, np.uint8)
+    images[:, :, : SIZE // 2] = 0
+    images[:, ::3, SIZE // 2 :] = 200
+    jittered = cut_out(images, 64, np.random.default_rng(0), Jitter(rotation_deg=0, shift=0, occlusion=0))
+    plain = cut_out(images, 64)
+    assert torch.all(jittered[:, :, :, :20] == -1)
+    assert torch.all(plain[:, :, :, :20] == -1)
+    assert not torch.equal(jittered, plain)
+
+
+def test_noisy_labels_teach_the_true_bone_age_and_not_their_noise():
+    """Under labels with a reader error of 4 months, the best distribution is that of the truth, not of the labels."""
+    truth = 120 + 5 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    label = truth + 4 * torch.randn(4000, generator=torch.Generator().manual_seed(1))
+    sex, sd = torch.zeros(4000, dtype=torch.long), torch.full((4000,), 4.0)
+
+    def loss(width: float) -> float:
+        return float(label_loss(log_gauss(120, width).expand(4000, -1), label, sd, sex).mean())
+
+    assert loss(5.0) < min(loss(3.5), loss(6.4))
+
+
+def test_a_label_at_the_end_of_the_atlas_says_at_least():
+    sex, sd = torch.tensor([0]), torch.tensor([4.0])
+    end = torch.tensor([216.0])
+    inside, at_end = log_gauss(208, 2), log_gauss(216, 2)
+    assert label_loss(at_end, end, sd, sex) < 1 < label_loss(inside, end, sd, sex)
+    boy = torch.tensor([1])
+    assert label_loss(log_gauss(226, 2), end, sd, boy) > 2
+
+
+def test_what_is_not_known_of_the_indicators_is_not_learnt():
+    predicted = torch.zeros(2, 2, requires_grad=True)
+    target = torch.tensor([[1.0, torch.nan], [torch.nan, torch.nan]])
+    masked_smooth_l1(predicted, target).backward()
+    assert predicted.grad is not None
+    assert torch.count_nonzero(predicted.grad) == 1
+    assert masked_smooth_l1(predicted, torch.full((2, 2), torch.nan)) == 0
+
+
+def test_the_prior_learns_ages_and_the_atlas_end_from_numbers():
+    rng = np.random.default_rng(0)
+    age = rng.uniform(0, 216, 4000).astype(np.float32)
+    sex = rng.integers(0, 2, 4000)
+    bone_age = np.clip(age + rng.normal(0, 11, 4000) - 6 * sex, 0, 216).astype(np.float32)
+    prior = AgePrior(120, 16, 3)
+    fit_prior(prior, sex, age, bone_age, steps=120)
+    with torch.no_grad():
+        p = prior(torch.tensor([100.0, torch.nan])).exp().numpy()
+    girl, boy = mean_months(p[0])
+    assert girl == pytest.approx(100, abs=3)
+    assert boy == pytest.approx(94, abs=3)
+    assert mean_months(p[1, 0]) == pytest.approx(bone_age[sex == 0].mean(), abs=1)
+    assert p[1, :, 112:].sum() < 0.01
+
+
+def test_batches_are_the_same_again_and_differ_between_epochs(cache):
+    knees = np.flatnonzero(cache.labels.kind == "knee")
+    others = np.flatnonzero(cache.labels.kind != "knee")
+    parts = [Part(cache, knees, 0.9, "assigned", 4.0), Part(cache, others, 0.1, "true", 1.0)]
+    first, again = (next(iter(Batches(parts, TINY, 0))) for _ in range(2))
+    other = next(iter(Batches(parts, TINY, 1)))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["label"], other["label"])
+    assert int((~first["knee"]).sum()) == 2
+    assert first["image"].shape == (16, 1, 32, 32)
+    assert other["image"].shape == (16, 1, 64, 64)
+
+
+def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(cache, tmp_path, monkeypatch):
+    recipe = replace(TINY, steps=30, batch=4)
+    monkeypatch.setattr(age_training, "EVALUATED", 4)
+    pretrain(tmp_path / "whole", cache, recipe, None, None)
+    steps = []
+    learn = age_training.AgeModule.training_step
+
+    def breaks_off(self, batch, index):
+        steps.append(index)
+        if len(steps) == 15:
+            raise RuntimeError("the power went")
+        return learn(self, batch, index)
+
+    monkeypatch.setattr(age_training.AgeModule, "training_step", breaks_off)
+    with pytest.raises(RuntimeError, match="power"):
+        pretrain(tmp_path / "stopped", cache, recipe, None, None)
+    pretrain(tmp_path / "stopped", cache, recipe, None, None)
+    assert len(steps) == 15 + 20
+    whole, stopped = (
+        load_file(tmp_path / name / "pretrain" / "module.safetensors") for name in ("whole", "stopped")
+    )
+    assert all(np.array_equal(whole[key], stopped[key]) for key in whole)
+
+
+def test_a_run_learns_the_bars_and_leaves_what_a_bundle_needs(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(age_training, "EVALUATED", 20)
+    pretrain(tmp_path, cache, replace(TINY, steps=150, epoch_steps=50, learning_rate=4e-3), None, None)
+    for fold in range(5):
+        recipe = replace(TINY, steps=12, label="assigned", learning_rate=5e-4, frozen_stages=2, seed=fold)
+        train_fold(tmp_path, fold, cache, recipe, None, cache, None)
+    calibrate(tmp_path, cache, None)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["none"]["mae_true"] < 25  # 45 without looking at the picture
+    assert metrics["sex_age"]["mae_true"] <= metrics["none"]["mae_true"]
+    assert metrics["sex_age"]["coverage_true"] == pytest.approx(0.9, abs=0.06)
+    saved = json.loads((tmp_path / "calibration.json").read_text())
+    assert {Calibration.from_json(c).target for c in saved.values()} == {"true"}
+    gate = KneeGate.from_tensors(load_file(tmp_path / "gate.safetensors"))
+    assert gate.centre.shape == (5, 32)
+    stem = [load_file(tmp_path / name / "module.safetensors") for name in ("pretrain", "fold-0")]
+    key = "averaged.backbone.stem.0.weight"
+    assert np.allclose(stem[0][key], stem[1][key], atol=1e-7)
+
+
+def test_the_gate_learns_what_is_no_knee_and_accepts_a_different_look():
+    rng = np.random.default_rng(0)
+    knees = rng.normal(0, 1, (2, 400, 8))
+    others = rng.normal(0, 1, (2, 300, 8)) + np.array([4, 4, 0, 0, 0, 0, 0, 0])
+    gate = fit_gate(knees, others[:, :200])
+    assert np.mean([a.accepted for a in gate.answer(others[:, 200:])]) < 0.1
+    looks_different = rng.normal(0, 1, (2, 100, 8)) + np.array([0, 0, 2, -2, 2, 0, 0, 0])
+    assert np.mean([a.accepted for a in gate.answer(looks_different)]) > 0.9
+    with pytest.raises(ValueError, match="negatives"):
+        fit_gate(knees, others[:, :0])
