@@ -35,7 +35,7 @@ def quantile_months(probabilities: ArrayLike, q: float) -> Floats:
     flat = p.reshape(-1, bins)
     below = np.concatenate([np.zeros((len(flat), 1)), np.cumsum(flat, axis=1)], axis=1)
     target = q * below[:, -1]
-    i = np.clip((below <= target[:, None]).sum(1) - 1, 0, bins - 1)
+    i = np.minimum((below[:, 1:] < target[:, None]).sum(1), bins - 1)
     rows = np.arange(len(flat))
     inside = (target - below[rows, i]) / np.maximum(flat[rows, i], 1e-300)
     return ((i + np.clip(inside, 0, 1)) * MONTHS_MAX / bins).reshape(p.shape[:-1])

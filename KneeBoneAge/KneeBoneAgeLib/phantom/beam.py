@@ -1,7 +1,8 @@
-"""From path lengths to what the detector reads: polyenergetic Beer–Lambert, scatter, heel effect, blur and noise.
+"""From path lengths to what the detector reads: polyenergetic Beer–Lambert, scatter, heel, blur, noise.
 
-Attenuation is taken at two effective energies of a filtered Kramers spectrum. Mass attenuation coefficients are those of
-the NIST tables of Hubbell and Seltzer (NISTIR 5632, ICRU-44 soft tissue and cortical bone; elements), in cm²/g.
+Attenuation is taken at two effective energies of a filtered Kramers spectrum. Mass attenuation coefficients
+are those of the NIST tables of Hubbell and Seltzer (NISTIR 5632, ICRU-44 soft tissue and cortical bone;
+elements), in cm²/g.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Beam:
     scatter_sigma_mm: float = 28.0
     heel: float = 0.15  # loss of intensity from the middle to the anode edge, fraction
     heel_angle_deg: float = 90.0
-    centre: tuple[float, float] = (0.0, 0.0)  # (x, y) of the central ray from the film's middle, fraction of its size
+    centre: tuple[float, float] = (0.0, 0.0)  # (x, y) of the central ray off the middle, fraction of the film
     metal: str = "steel"  # "steel" | "titanium"
 
 
@@ -58,10 +59,10 @@ class Detector:
 
 @lru_cache(maxsize=256)
 def attenuation(kvp: float, filtration_mm_al: float, metal: str) -> tuple[tuple[float, ...], np.ndarray]:
-    """Weights (2) and linear attenuation (2, 3) per mm of soft tissue, bone and metal at two effective energies.
+    """Weights (2) and linear attenuation (2, 3) per mm of soft tissue, bone and metal at two energies.
 
-    The spectrum is Kramers' (kvp − E)/E behind aluminium, weighted with E as an energy-integrating detector does, and
-    hardened by 60 mm of soft tissue before it is split in two halves of equal weight.
+    The spectrum is Kramers' (kvp − E)/E behind aluminium, weighted with E as an energy-integrating detector
+    does, and hardened by 60 mm of soft tissue before it is split in two halves of equal weight.
     """
     energy = np.arange(16.0, max(kvp, 30.0), 1.0)
 
@@ -75,7 +76,10 @@ def attenuation(kvp: float, filtration_mm_al: float, metal: str) -> tuple[tuple[
     halves = (slice(0, max(split, 1)), slice(max(split, 1), None))
     weights = np.array([open_beam[half].sum() for half in halves])
     table = np.array(
-        [[np.average(mu(m)[half], weights=hardened[half]) for m in ("soft", "bone", metal)] for half in halves]
+        [
+            [np.average(mu(m)[half], weights=hardened[half]) for m in ("soft", "bone", metal)]
+            for half in halves
+        ]
     )
     return tuple(float(w) for w in weights / weights.sum()), table.astype(np.float32)
 
@@ -98,7 +102,7 @@ def transmission(
 
 
 def beam_profile(grid: CoarseGrid, spacing_mm: float, beam: Beam) -> np.ndarray:
-    """Relative open-field intensity on the cells of `grid`: inverse square, obliquity and heel effect, float32."""
+    """Relative open-field intensity on the cells of `grid`, float32: inverse square, obliquity, heel."""
     height, width = grid.shape
     x = (grid.centres(1) - np.float32(width * (0.5 + beam.centre[0]))) * np.float32(spacing_mm)
     y = (grid.centres(0) - np.float32(height * (0.5 + beam.centre[1]))) * np.float32(spacing_mm)
@@ -107,7 +111,9 @@ def beam_profile(grid: CoarseGrid, spacing_mm: float, beam: Beam) -> np.ndarray:
     profile = 1 / (off_axis * np.sqrt(off_axis))
     angle = np.deg2rad(beam.heel_angle_deg)
     reach = max(0.5 * max(height, width) * spacing_mm, 1e-6)
-    towards_anode = x[None, :] * np.float32(np.cos(angle) / reach) + y[:, None] * np.float32(np.sin(angle) / reach)
+    towards_anode = x[None, :] * np.float32(np.cos(angle) / reach) + y[:, None] * np.float32(
+        np.sin(angle) / reach
+    )
     loss = np.maximum(towards_anode, 0)
     loss *= loss
     loss += towards_anode
@@ -117,8 +123,10 @@ def beam_profile(grid: CoarseGrid, spacing_mm: float, beam: Beam) -> np.ndarray:
     return np.multiply(profile, loss, out=profile)
 
 
-def scatter(grid: CoarseGrid, spacing_mm: float, primary: np.ndarray, soft_mm: np.ndarray, beam: Beam) -> np.ndarray:
-    """Scattered intensity on the cells of `grid`: primary × thickness, spread widely; arguments on the same cells."""
+def scatter(
+    grid: CoarseGrid, spacing_mm: float, primary: np.ndarray, soft_mm: np.ndarray, beam: Beam
+) -> np.ndarray:
+    """Scatter on the cells of `grid`: primary × thickness, spread widely; arguments on the same cells."""
     cell_mm = grid.factor * spacing_mm
     step = max(1, round(beam.scatter_sigma_mm / 4 / cell_mm))
     wide = CoarseGrid(primary.shape, step)
@@ -129,13 +137,9 @@ def scatter(grid: CoarseGrid, spacing_mm: float, primary: np.ndarray, soft_mm: n
 
 
 def detect(
-    soft_mm: np.ndarray,
-    bone_mm: np.ndarray,
-    metal_mm: np.ndarray | None,
+    paths_mm: tuple[np.ndarray, np.ndarray, np.ndarray | None],
     spacing_mm: float,
-    field: np.ndarray,
-    scattered: np.ndarray,
-    grid: CoarseGrid,
+    lit: tuple[CoarseGrid, np.ndarray, np.ndarray],
     bands: CoarseGrid,
     beam: Beam,
     detector: Detector,
@@ -146,9 +150,9 @@ def detect(
 
     Parameters
     ----------
-    soft_mm, bone_mm, metal_mm : float32 (rows, cols)
-        Path lengths; metal None when there is none.
-    field, scattered : float32 (grid.cells)
+    paths_mm : float32 (rows, cols) each
+        Path lengths in soft tissue, bone and metal; metal None when there is none.
+    lit : (grid, float32 (grid.cells), float32 (grid.cells))
         Open-field intensity behind the collimator, and scatter.
     bands : CoarseGrid
         Grid on which the log signal is averaged for the processing.
@@ -160,6 +164,7 @@ def detect(
     float32 (rows, cols) and float32 (bands.cells)
         Logarithm of the relative signal (bone dark), and its cell means.
     """
+    (soft_mm, bone_mm, metal_mm), (grid, field, scattered) = paths_mm, lit
     rows, cols = soft_mm.shape
     log_signal, pooled = np.empty((rows, cols), np.float32), np.empty(bands.cells, np.float32)
     field_rows, scatter_rows = grid.rows_of(field), grid.rows_of(scattered)
@@ -198,7 +203,7 @@ def detect(
 
 
 def _smooth(signal: np.ndarray, weight: float) -> None:
-    """Three-tap smoothing in place, both directions, with `weight` on each neighbour; the outermost line is left."""
+    """Three-tap smoothing in place, both directions, `weight` on each neighbour; outermost lines stay."""
     if min(signal.shape) < 3:
         return
     w = np.float32(weight)
@@ -214,13 +219,14 @@ def _smooth(signal: np.ndarray, weight: float) -> None:
 def _line_faults(
     shape: tuple[int, int], detector: Detector, rng: np.random.Generator
 ) -> tuple[np.ndarray | None, np.ndarray]:
-    """Residual grid lines and scanner banding as a column vector and a row vector to add to the log signal."""
+    """Residual grid lines and scanner banding: a row and a column to add to the log signal."""
     if detector.grid_amplitude <= 0 and detector.banding <= 0:
         return None, np.zeros((shape[0], 1), np.float32)
     length = shape[1] if detector.lines_along_columns else shape[0]
     phase = 2 * np.pi * (np.arange(length) / detector.grid_period_px + rng.random())
     lines = detector.grid_amplitude * np.sin(phase)
-    walk = gaussian_filter(rng.standard_normal(length), 1.5) + gaussian_filter(rng.standard_normal(length), length / 60)
+    walk = gaussian_filter(rng.standard_normal(length), 1.5)
+    walk += gaussian_filter(rng.standard_normal(length), length / 60)
     lines = (lines + detector.banding * walk / max(walk.std(), 1e-6)).astype(np.float32)
     if detector.lines_along_columns:
         return lines[None, :], np.zeros((shape[0], 1), np.float32)

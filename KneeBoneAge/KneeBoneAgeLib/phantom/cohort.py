@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import zoom
+import torch
 
 from .anatomy import KneeTruth
 from .children import Child, draw_children
@@ -137,12 +137,12 @@ def draw_film(order: Order, out: Path) -> tuple[int, list[dict[str, object]]]:
     child = order.child
     rng = np.random.default_rng(np.random.SeedSequence(order.seed, spawn_key=(8, order.number)))
     pixel_mm = float(rng.choice(PIXEL_MM))
-    for attempt in range(20):
+    for _ in range(20):
         scene = _scene(order, child, rng, COARSER * pixel_mm)
-        too_large = scene.canvas.soft_mm.size * COARSER**2 > MOST_PIXELS
-        if len(scene.knees) == order.knees and not (too_large and pixel_mm < PIXEL_MM[-1] and attempt < 10):
+        if scene.canvas.soft_mm.size * COARSER**2 > MOST_PIXELS and pixel_mm < PIXEL_MM[-1]:
+            pixel_mm = PIXEL_MM[-1]
+        elif len(scene.knees) == order.knees:
             break
-        pixel_mm = PIXEL_MM[-1] if too_large else pixel_mm
     scene = enlarged(scene, COARSER)
     film = expose(scene, Look.draw(rng), rng)
     stem = f"{order.number:05d}"
@@ -176,11 +176,35 @@ def enlarged(scene: Scene, factor: int) -> Scene:
     rows, columns = old.shape
     new = Canvas(0, 0, old.spacing_mm / factor)
     new.shape = (rows * factor, columns * factor)
-    for name in ("soft_mm", "bone_mm"):
-        setattr(new, name, zoom(getattr(old, name), factor, order=1, mode="nearest", grid_mode=True))
+    both = torch.from_numpy(np.stack([old.soft_mm, old.bone_mm]))[None]
+    both = torch.nn.functional.interpolate(both, scale_factor=factor, mode="bilinear", align_corners=False)
+    new.soft_mm, new.bone_mm = both[0].numpy()
     new.metal_mm = np.zeros(new.shape, np.float32)
     new.labels = np.repeat(np.repeat(old.labels, factor, 0), factor, 1)
     return Scene(new, tuple(k.scaled(factor) for k in scene.knees), scene.kind, scene.legs, scene.unit_mm)
+
+
+def _meta(order: Order, scene: Scene, pixel_mm: float, rng: np.random.Generator) -> FilmMeta:
+    """What the header says: mostly complete, now and then without a side."""
+    child = order.child
+    sides = {k.side for k in scene.knees}
+    side = "B" if len(sides) == 2 else next(iter(sides), None)
+    bits = int(rng.choice([10, 12, 12, 14, 15, 16]))
+    part = {"long": "LEG", "leg": "LEG"}.get(order.kind, "KNEE") if order.kind not in ("other", "empty") else "LEG"
+    return FilmMeta(
+        number=order.number,
+        seed=order.seed,
+        sex=child.sex,
+        chronological_age_months=child.chronological_age_months,
+        with_birth_date=bool(rng.random() < 0.3),
+        side=side if rng.random() < 0.8 else None,
+        view="LL" if order.kind == "lateral" and rng.random() < 0.5 else "AP",
+        body_part=part,
+        spacing_mm=scene.canvas.spacing_mm,
+        bits_stored=bits,
+        monochrome=int(rng.choice([1, 2])),
+        compression=str(rng.choice(["none", "none", "none", "rle"])),
+    )
 
 
 def _row(order: Order, child: Child, name: str, files: dict[str, str], index: int, knee: KneeTruth | None):

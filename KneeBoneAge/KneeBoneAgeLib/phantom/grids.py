@@ -1,9 +1,9 @@
 """Coarse grids over a film and reusable random fields: what makes drawing a film fast.
 
-Scatter, heel effect, casts and the lower frequency bands of the processing vary slowly, so they are computed on a grid of
-millimetres and interpolated row by row while the film is exposed in blocks that stay in the processor's cache. Noise is
-cut from a field made once per process at random origins, because drawing five million normal deviates would cost more
-than everything else together.
+Scatter, heel effect, casts and the lower frequency bands of the processing vary slowly, so they are computed
+on a grid of millimetres and interpolated row by row while the film is exposed in blocks that stay in the
+processor's cache. Noise is cut from a field made once per process at random origins, because drawing five
+million normal deviates would cost more than everything else together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TILE = 1024
 
 
 class CoarseGrid:
-    """Cells of `factor` × `factor` pixels over a film of `shape` (rows, cols); cell (0, 0) begins at pixel (0, 0)."""
+    """Cells of `factor` × `factor` pixels over a film of `shape` (rows, cols), from pixel (0, 0) on."""
 
     def __init__(self, shape: tuple[int, int], factor: int) -> None:
         self.shape = shape
@@ -87,7 +87,7 @@ class RowExpander:
 
 
 def _product(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Matrix product in pieces below the size at which OpenBLAS starts threads, which would fight over the cores.
+    """Matrix product in pieces below the size at which OpenBLAS starts threads (they would fight for cores).
 
     Products this narrow are still the fastest way to average or interpolate rows.
     """
@@ -138,7 +138,7 @@ def row_blocks(shape: tuple[int, int], multiple: int = 1) -> Iterator[tuple[int,
 
 @lru_cache(maxsize=4)
 def noise_tile(correlation_tenths: int) -> np.ndarray:
-    """Normal deviates (TILE, TILE), unit variance, correlated over `correlation_tenths` / 10 pixels, periodic."""
+    """Periodic unit normal deviates (TILE, TILE), correlated over `correlation_tenths` / 10 pixels."""
     tile = np.random.default_rng(20240607).standard_normal((TILE, TILE), dtype=np.float32)
     if correlation_tenths:
         tile = gaussian_filter(tile, correlation_tenths / 10, mode="wrap", truncate=3.0)
@@ -147,7 +147,7 @@ def noise_tile(correlation_tenths: int) -> np.ndarray:
 
 
 class RandomStrip:
-    """A tile laid over the width of a film at a random place and orientation; rows are read with wrap-around."""
+    """A tile laid over the width of a film at a random place, perhaps mirrored; rows wrap around."""
 
     def __init__(self, tile: np.ndarray, cols: int, rng: np.random.Generator, flip: bool = True) -> None:
         start, mirrored = int(rng.integers(tile.shape[1])), flip and bool(rng.integers(2))

@@ -1,7 +1,8 @@
-"""How a film looks: every setting of one exposure, drawn at random, and the way from beam paths to the finished film.
+"""How a film looks: every setting of one exposure, drawn at random, and the way from beam paths to film.
 
-`Look.draw` covers what departments of different vendors deliver; `Look.draw_strong` adds domain randomisation far beyond
-that for training what must hold on films never seen. `expose` applies a look to the beam paths of a scene.
+`Look.draw` covers what departments of different vendors deliver; `Look.draw_strong` adds domain randomisation
+far beyond that for training what must hold on films never seen. `expose` applies a look to the beam paths of
+a scene.
 """
 
 from __future__ import annotations
@@ -14,24 +15,62 @@ from scipy.ndimage import gaussian_filter
 
 from . import props
 from .beam import Beam, Detector, beam_profile, detect, scatter, transmission
+from .collimation import Collimation, close_shutter, collimator, fit_to_knees
 from .grids import CoarseGrid, noise_tile
 from .processing import BAND_MM, Damage, Processing, damage, present
 
 FIELD_CELL_MM = 1.2
 CAST_SOFT_EQUIVALENT = 0.045  # 1/mm, attenuation of plaster of Paris bandage (about 1.0 g/cm³) near 45 keV
-TEXTS = ("KNEE", "R KNEE AP", "AP", "L", "R", "PORT", "ERECT", "STANDING", "Knee J.", "12:47", "TJ", "WB", "0042", "1/1")
+TEXTS = (
+    "KNEE",
+    "R KNEE AP",
+    "AP",
+    "L",
+    "R",
+    "PORT",
+    "ERECT",
+    "STANDING",
+    "Knee J.",
+    "12:47",
+    "TJ",
+    "WB",
+    "42",
+    "1/1",
+)
 HARDWARE = ("tibial nail", "femoral nail", "tibial plate", "femoral plate", "screws", "eight-plates")
 
 
 @dataclass(frozen=True)
-class Collimation:
-    """A rectangular field; `margins` are fractions of the film hidden at the left, top, right and bottom."""
+class Manner:
+    """How a family of workstations works: for fields of `Processing`, (middle, spread, lowest, highest)."""
 
-    margins: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    angle_deg: float = 0.0
-    edge_mm: float = 1.5
-    leak: float = 0.004
-    shutter: float | None = None  # grey painted over what lies outside; None shows it bright as it is
+    share: float
+    curves: tuple[str, ...]
+    settings: dict[str, tuple[float, float, float, float]]
+
+
+MANNERS = (
+    Manner(0.4, ("sigmoid",), {  # flattened, with crisp edges
+        "residual": (0.6, 0.15, 0.25, 1.0), "residual_mm": (40, 12, 15, 80), "middle": (1.7, 0.35, 0.9, 2.8),
+        "fine": (2.2, 0.6, 1, 4), "power": (0.85, 0.08, 0.65, 1), "steepness": (1.2, 0.6, 0.2, 3),
+        "black": (0.02, 0.12, -0.25, 0.3), "white": (0.35, 0.25, -0.05, 1.1), "gamma": (1.5, 0.35, 0.7, 2.5),
+    }),
+    Manner(0.2, ("toe", "linear", "sigmoid"), {  # plain and contrasty
+        "residual": (0.95, 0.12, 0.6, 1.2), "residual_mm": (40, 12, 15, 80), "middle": (1.1, 0.15, 0.8, 1.6),
+        "fine": (1.3, 0.4, 0.8, 2.5), "power": (0.97, 0.05, 0.8, 1), "steepness": (2.0, 0.8, 0.5, 4),
+        "black": (0.03, 0.1, -0.2, 0.3), "white": (0.05, 0.15, -0.2, 0.5), "gamma": (1.35, 0.35, 0.6, 2.4),
+    }),
+    Manner(0.25, ("linear",), {  # soft and dark, white far above the bone
+        "residual": (0.7, 0.15, 0.3, 1.1), "residual_mm": (40, 12, 15, 80), "middle": (1.4, 0.3, 0.8, 2.4),
+        "fine": (1.5, 0.5, 0.8, 3), "power": (0.9, 0.08, 0.7, 1),
+        "black": (0.05, 0.12, -0.25, 0.3), "white": (0.95, 0.35, 0.2, 1.8), "gamma": (1.35, 0.3, 0.7, 2.2),
+    }),
+    Manner(0.15, ("sigmoid",), {  # as film was: no bands touched, a steep curve
+        "residual": (1, 0, 1, 1), "middle": (1, 0, 1, 1), "fine": (1, 0, 1, 1), "power": (1, 0, 1, 1),
+        "steepness": (2.5, 0.7, 1, 4.5), "black": (-0.02, 0.1, -0.25, 0.3), "white": (0.1, 0.15, -0.2, 0.5),
+        "gamma": (1.2, 0.3, 0.6, 2.0),
+    }),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,15 +113,16 @@ def expose(projection: Any, look: Look, rng: np.random.Generator) -> np.ndarray:
     Parameters
     ----------
     projection : Scene or Canvas
-        Beam paths `soft_mm`, `bone_mm`, `metal_mm` (float32 (rows, cols)) and `spacing_mm`, itself or as `.canvas`;
-        `.knees` (each `centre_px`, `width_px`, `angle_deg`, `side`), if any, are kept free of labels and collimator.
+        Beam paths `soft_mm`, `bone_mm`, `metal_mm` (float32 (rows, cols)) and `spacing_mm`, or `.canvas` with
+        them. `.knees` (each `centre_px`, `width_px`, `angle_deg`, `side`), if any, are kept free of labels and
+        collimator.
     look : Look
     rng : numpy Generator
         Noise and the places of labels.
 
     Returns
     -------
-    float32 (rows, cols) in [0, 1], bone bright (dark only where `look.damage.inverted`). `projection` is not changed.
+    float32 (rows, cols) in [0, 1], bone bright (dark only if `look.damage.inverted`). `projection` stays as it is.
     """
     canvas, knees = getattr(projection, "canvas", projection), tuple(getattr(projection, "knees", ()))
     shape, spacing = canvas.soft_mm.shape, float(canvas.spacing_mm)
@@ -96,14 +136,14 @@ def expose(projection: Any, look: Look, rng: np.random.Generator) -> np.ndarray:
     cell_mm = spacing * grid.factor
 
     light = beam_profile(grid, spacing, look.beam)
-    collimation = _fit_to_knees(look.collimation, knees, shape)
-    window = _collimator(grid, spacing, collimation)
+    collimation = fit_to_knees(look.collimation, knees, shape)
+    window = collimator(grid, spacing, collimation)
     light *= window
     if look.cast_mm > 0:
         shell = props.cast_mm(soft, cell_mm, look.cast_mm, rng)
         light *= np.exp(np.float32(-CAST_SOFT_EQUIVALENT) * shell)
     if look.table_lines:
-        light *= _table(grid, look.table_lines, rng)
+        light *= props.table_light(grid, look.table_lines, rng)
     through = transmission(soft, bone, None, look.beam)
     if look.muscle > 0:
         light *= np.exp(_muscle(grid.cells, cell_mm, rng) * np.float32(-look.muscle) * 0.024 * soft)
@@ -114,15 +154,15 @@ def expose(projection: Any, look: Look, rng: np.random.Generator) -> np.ndarray:
     through += scattered
     exposure = float(np.median(through[seen])) if seen.any() else 0.2
     log_signal, pooled = detect(
-        canvas.soft_mm, canvas.bone_mm, metal, spacing, light, scattered, grid, bands, look.beam, look.detector,
-        exposure, rng,
+        (canvas.soft_mm, canvas.bone_mm, metal), spacing, (grid, light, scattered), bands,
+        look.beam, look.detector, exposure, rng,
     )  # fmt: skip
     anatomy = _nearest(grid, bands, seen)
     if metal is not None:
         anatomy &= bands.sample(metal) < 0.3
     film = present(log_signal, pooled, bands, anatomy, spacing, look.processing)
     if collimation.shutter is not None:
-        _close_shutter(film, spacing, collimation)
+        close_shutter(film, spacing, collimation)
     for stamp in burned:
         _burn_in(film, *stamp)
     if look.dust:
@@ -133,7 +173,7 @@ def expose(projection: Any, look: Look, rng: np.random.Generator) -> np.ndarray:
 
 
 def _metal_and_labels(canvas: Any, knees: tuple, look: Look, side: str | None, rng: np.random.Generator):
-    """Metal with hardware and lead letters (None = the scene has none), and the stamps to burn in afterwards."""
+    """Metal with hardware and lead letters, and the stamps (grey, cover, row, column) to burn in afterwards."""
     metal = canvas.metal_mm
     lead = [label for label in look.labels if not label.burned_in]
     if lead or (look.hardware and knees):
@@ -162,89 +202,6 @@ def _metal_and_labels(canvas: Any, knees: tuple, look: Look, side: str | None, r
 def _burn_in(film: np.ndarray, grey: np.ndarray, cover: np.ndarray, row: int, col: int) -> None:
     patch = film[row : row + cover.shape[0], col : col + cover.shape[1]]
     patch += cover * (grey - patch)
-
-
-def _fit_to_knees(collimation: Collimation, knees: tuple, shape: tuple[int, int]) -> Collimation:
-    """Open the field as far as the knees need: 0.7 widths around each joint stay exposed."""
-    left, top, right, bottom = collimation.margins
-    slack = abs(np.tan(np.deg2rad(collimation.angle_deg)))
-    for knee in knees:
-        (x, y), reach = knee.centre_px, 0.7 * knee.width_px
-        left = min(left, (x - reach) / shape[1] - slack / 2)
-        right = min(right, (shape[1] - x - reach) / shape[1] - slack / 2)
-        top = min(top, (y - reach) / shape[0] - slack / 2)
-        bottom = min(bottom, (shape[0] - y - reach) / shape[0] - slack / 2)
-    return replace(collimation, margins=(left, top, right, bottom))
-
-
-def _sides(collimation: Collimation, shape: tuple[int, int]):
-    """The middle of the field (x, y), its half sizes in pixels, and cosine and sine of its turn.
-
-    A margin of zero is no edge, however the field is turned.
-    """
-    far = 4 * max(shape)
-    left, top, right, bottom = collimation.margins
-    edges = (
-        left * shape[1] if left > 0 else -far,
-        top * shape[0] if top > 0 else -far,
-        (1 - right) * shape[1] if right > 0 else shape[1] + far,
-        (1 - bottom) * shape[0] if bottom > 0 else shape[0] + far,
-    )
-    angle = np.deg2rad(collimation.angle_deg)
-    return edges, (shape[1] / 2, shape[0] / 2), float(np.cos(angle)), float(np.sin(angle))
-
-
-def _inside(x: np.ndarray, y: np.ndarray, collimation: Collimation, shape: tuple[int, int]) -> np.ndarray:
-    """Distance in pixels from (x, y) to the nearest edge of the field, positive inside."""
-    (left, top, right, bottom), (mx, my), cos, sin = _sides(collimation, shape)
-    u = (x - mx) * cos + (y - my) * sin + mx
-    v = (y - my) * cos - (x - mx) * sin + my
-    return np.minimum(np.minimum(u - left, right - u), np.minimum(v - top, bottom - v))
-
-
-def _collimator(grid: CoarseGrid, spacing_mm: float, collimation: Collimation) -> np.ndarray:
-    """Share of the beam that the collimator lets through, float32 (grid.cells)."""
-    if max(collimation.margins) <= 0:
-        return np.ones(grid.cells, np.float32)
-    inside = _inside(grid.centres(1)[None, :], grid.centres(0)[:, None], collimation, grid.shape)
-    t = np.clip(inside * (spacing_mm / max(collimation.edge_mm, 1e-3)) + 0.5, 0, 1)
-    t = t * t * (3 - 2 * t)
-    return (collimation.leak + (1 - collimation.leak) * t).astype(np.float32)
-
-
-def _close_shutter(film: np.ndarray, spacing_mm: float, collimation: Collimation) -> None:
-    """Paint what lies outside the field (and its penumbra) in one grey, in place."""
-    if max(collimation.margins) <= 0:
-        return
-    rows, cols = film.shape
-    margin = collimation.edge_mm / spacing_mm
-    coarse = CoarseGrid(film.shape, max(1, min(rows, cols) // 64))
-    near = _inside(coarse.centres(1)[None, :], coarse.centres(0)[:, None], collimation, film.shape)
-    reach = coarse.factor + 1.0
-    x = np.arange(cols, dtype=np.float32)[None, :] + 0.5
-    for cell, line in enumerate(near < margin + reach):
-        if not line.any():
-            continue
-        first, last = cell * coarse.factor, min(rows, (cell + 1) * coarse.factor)
-        y = np.arange(first, last, dtype=np.float32)[:, None] + 0.5
-        film[first:last][_inside(x, y, collimation, film.shape) < margin] = collimation.shutter
-
-
-def _table(grid: CoarseGrid, lines: int, rng: np.random.Generator) -> np.ndarray:
-    """Edges of a table, mattress or cassette behind the limb: steps and thin lines of a few per cent, float32."""
-    light = np.ones(grid.cells, np.float32)
-    x = (np.arange(grid.cells[1]) / grid.cells[1] - 0.5)[None, :]
-    y = (np.arange(grid.cells[0]) / grid.cells[0] - 0.5)[:, None]
-    for _ in range(lines):
-        angle = rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.03)
-        away = x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.48, 0.48)
-        if rng.random() < 0.5:
-            light[np.broadcast_to(away > 0, light.shape)] *= np.float32(rng.uniform(0.88, 0.98))
-        else:
-            light[np.broadcast_to(np.abs(away) < rng.uniform(0.002, 0.006), light.shape)] *= np.float32(
-                rng.uniform(0.85, 0.97)
-            )
-    return light
 
 
 def _muscle(cells: tuple[int, int], cell_mm: float, rng: np.random.Generator) -> np.ndarray:
@@ -306,41 +263,22 @@ def _draw(rng: np.random.Generator, strength: float) -> Look:
         cast_mm=float(rng.uniform(3, 10)) if rng.random() < 0.03 * s else 0.0,
         table_lines=int(rng.integers(1, 4)) if rng.random() < 0.12 * s else 0,
         dust=int(rng.integers(1, 40)) if rng.random() < 0.15 * s else 0,
-        border=str(rng.choice(["line", "strip", "strip", "black", "white"])) if rng.random() < 0.25 * s else None,
+        border=str(rng.choice(["line", "strip", "strip", "black", "white"]))
+        if rng.random() < 0.25 * s
+        else None,
         border_fraction=float(rng.uniform(0.002, 0.015)),
     )
 
 
 def _draw_processing(rng: np.random.Generator, s: float) -> Processing:
-    """One of four manners: flattened with crisp edges, plain and contrasty, soft and dark, and old-fashioned film."""
-
-    def around(middle: float, spread: float, low: float = 0.0, high: float = 10.0) -> float:
-        return float(np.clip(rng.normal(middle, spread * s), low, high))
-
-    manner = rng.choice(["flat", "plain", "dark", "film"], p=[0.4, 0.2, 0.25, 0.15])
-    background = float(rng.uniform(0.0, 0.09)) if rng.random() < 0.85 else float(rng.uniform(0.09, 0.09 + 0.15 * s))
-    if manner == "flat":
-        return Processing(
-            around(0.6, 0.15, 0.25, 1.0), around(40, 12, 15, 80), around(1.7, 0.35, 0.9, 2.8), around(2.2, 0.6, 1, 4),
-            around(0.85, 0.08, 0.65, 1), "sigmoid", around(1.2, 0.6, 0.2, 3), around(0.02, 0.12, -0.25, 0.3),
-            around(0.35, 0.25, -0.05, 1.1), around(1.5, 0.35, 0.7, 2.5), background,
-        )  # fmt: skip
-    if manner == "dark":
-        return Processing(
-            around(0.7, 0.15, 0.3, 1.1), around(40, 12, 15, 80), around(1.4, 0.3, 0.8, 2.4), around(1.5, 0.5, 0.8, 3),
-            around(0.9, 0.08, 0.7, 1), "linear", 1.0, around(0.05, 0.12, -0.25, 0.3),
-            around(0.95, 0.35, 0.2, 1.8), around(1.35, 0.3, 0.7, 2.2), background,
-        )  # fmt: skip
-    if manner == "film":
-        return Processing(
-            1.0, 40.0, 1.0, 1.0, 1.0, "sigmoid", around(2.5, 0.7, 1, 4.5), around(-0.02, 0.1, -0.25, 0.3),
-            around(0.1, 0.15, -0.2, 0.5), around(1.2, 0.3, 0.6, 2.0), background,
-        )  # fmt: skip
-    return Processing(
-        around(0.95, 0.12, 0.6, 1.2), around(40, 12, 15, 80), around(1.1, 0.15, 0.8, 1.6), around(1.3, 0.4, 0.8, 2.5),
-        around(0.97, 0.05, 0.8, 1), str(rng.choice(["toe", "linear", "sigmoid"])), around(2.0, 0.8, 0.5, 4),
-        around(0.03, 0.1, -0.2, 0.3), around(0.05, 0.15, -0.2, 0.5), around(1.15, 0.25, 0.6, 2.0), background,
-    )  # fmt: skip
+    manner = MANNERS[rng.choice(len(MANNERS), p=[m.share for m in MANNERS])]
+    settings = {
+        name: float(np.clip(rng.normal(middle, spread * s), low, high))
+        for name, (middle, spread, low, high) in manner.settings.items()
+    }
+    raised = rng.random() < 0.15
+    background = rng.uniform(0.09, 0.09 + 0.15 * s) if raised else rng.uniform(0.0, 0.09)
+    return Processing(**settings, curve=str(rng.choice(manner.curves)), background=float(background))  # type: ignore[arg-type]
 
 
 def _draw_collimation(rng: np.random.Generator, s: float) -> Collimation:
@@ -365,16 +303,25 @@ def _draw_labels(rng: np.random.Generator, s: float) -> tuple[props.Label, ...]:
         turned = not burned and rng.random() < 0.35
         labels.append(
             props.Label(
-                "SIDE", float(rng.uniform(7, 18)), float(rng.uniform(-180, 180) if turned else rng.normal(0, 4) * (not burned)),
-                bool(not burned and rng.random() < 0.08), burned, str(rng.choice(["none", "none", "dark", "frame"])) if burned else "none",
+                "SIDE",
+                float(rng.uniform(7, 18)),
+                float(rng.uniform(-180, 180) if turned else rng.normal(0, 4) * (not burned)),
+                bool(not burned and rng.random() < 0.08),
+                burned,
+                str(rng.choice(["none", "none", "dark", "frame"])) if burned else "none",
                 float(rng.uniform(0.75, 1)),
             )  # fmt: skip
         )
     for _ in range(int(rng.poisson(0.6 * s))):
         labels.append(
             props.Label(
-                str(rng.choice(TEXTS)), float(rng.uniform(3.5, 9)), float(rng.choice([0, 0, 0, 90, rng.uniform(-180, 180)])),
-                False, bool(rng.random() < 0.75), str(rng.choice(["none", "dark", "frame"])), float(rng.uniform(0.6, 1)),
+                str(rng.choice(TEXTS)),
+                float(rng.uniform(3.5, 9)),
+                float(rng.choice([0, 0, 0, 90, rng.uniform(-180, 180)])),
+                False,
+                bool(rng.random() < 0.75),
+                str(rng.choice(["none", "dark", "frame"])),
+                float(rng.uniform(0.6, 1)),
             )  # fmt: skip
         )
     if rng.random() < 0.2 * s:

@@ -1,8 +1,9 @@
-"""What a vendor's workstation does to a raw exposure, and what afterwards happens to pictures on their way to a data set.
+"""What a workstation does to a raw exposure, and what happens to pictures on their way to a data set.
 
-A band decomposition (after Burt and Adelson) of the log signal is flattened in its low bands and lifted in its high ones,
-as multi-scale contrast amplification does; then the anatomy is windowed and put through a characteristic curve. The full
-resolution carries only one linear band, so that the rest of the work is done on cells of about 0.7 mm.
+A band decomposition (after Burt and Adelson) of the log signal is flattened in its low bands and lifted in
+its high ones, as multi-scale contrast amplification does; then the anatomy is windowed and put through a
+characteristic curve. The full resolution carries only one linear band, so that the rest is done on cells of
+about 0.7 mm.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from .grids import CoarseGrid, row_blocks
 
@@ -53,7 +55,12 @@ class Damage:
 
 
 def present(
-    log_signal: np.ndarray, pooled: np.ndarray, bands: CoarseGrid, anatomy: np.ndarray, spacing_mm: float, settings: Processing
+    log_signal: np.ndarray,
+    pooled: np.ndarray,
+    bands: CoarseGrid,
+    anatomy: np.ndarray,
+    spacing_mm: float,
+    settings: Processing,
 ) -> np.ndarray:
     """Turn the log signal into the picture "for presentation".
 
@@ -93,7 +100,7 @@ def present(
 
 
 def enhance(pooled: np.ndarray, cell_mm: float, settings: Processing) -> np.ndarray:
-    """Return `pooled` (log signal, cells of `cell_mm`) with its bands amplified and its residual flattened."""
+    """Return `pooled` (bone bright, cells of `cell_mm`) with its bands amplified, its residual flattened."""
     levels, current = [], pooled
     while cell_mm * 2 ** len(levels) < settings.residual_mm and min(current.shape) >= 8:
         smaller = _halve(current)
@@ -146,7 +153,8 @@ def damage(film: np.ndarray, settings: Damage, rng: np.random.Generator) -> np.n
             share = np.float32(settings.equalisation)
             gain = (1 - share) + share * 0.22 / spread
             film *= grid.rows_of(gain).block(0, film.shape[0])
-            film += grid.rows_of((1 - share) * local + share * np.float32(0.4) - gain * local).block(0, film.shape[0])
+            level = (1 - share) * local + share * np.float32(0.4) - gain * local
+            film += grid.rows_of(level).block(0, film.shape[0])
         if settings.shading > 0:
             drift = _blur(rng.standard_normal(grid.cells).astype(np.float32), max(grid.cells) / 4)
             drift *= np.float32(settings.shading / max(float(np.abs(drift).max()), 1e-6))
@@ -175,14 +183,13 @@ def damage(film: np.ndarray, settings: Damage, rng: np.random.Generator) -> np.n
 def _jpeg(film: np.ndarray, quality: int) -> np.ndarray:
     """The film after baseline JPEG in 8 bits, float32."""
     stream = io.BytesIO()
-    Image.fromarray((np.clip(film, 0, 1) * 255 + 0.5).astype(np.uint8)).save(stream, "JPEG", quality=int(quality))
+    stored = (np.clip(film, 0, 1) * 255 + 0.5).astype(np.uint8)
+    Image.fromarray(stored).save(stream, "JPEG", quality=int(quality))
     return np.asarray(Image.open(stream), np.float32) * np.float32(1 / 255)
 
 
 def _blur(film: np.ndarray, sigma_px: float) -> np.ndarray:
     """Gaussian blur by repeated box means when wide, directly when narrow."""
-    from scipy.ndimage import gaussian_filter, uniform_filter
-
     if sigma_px < 2.5:
         return gaussian_filter(film, sigma_px, truncate=2.5)
     for _ in range(3):

@@ -1,7 +1,7 @@
-"""What lies or is written on a film besides the anatomy: lead letters, labels, logos, metal, casts, dust and borders.
+"""What lies or is written on a film besides the anatomy: letters, labels, logos, metal, casts, dust, borders.
 
-Things in the beam (lead, metal, plaster) are drawn as path lengths; what a workstation burns in is drawn as grey. All
-positions are continuous pixel coordinates (x, y) of the film, pixel (0, 0) covers [0, 1) × [0, 1).
+Things in the beam (lead, metal, plaster) are drawn as path lengths; what a workstation burns in is drawn as
+grey. All positions are continuous pixel coordinates (x, y) of the film, pixel (0, 0) covers [0, 1) × [0, 1).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
+
+from .grids import CoarseGrid
 
 LEAD_AS_STEEL_MM = 6.0  # 1 mm of lead attenuates 50 keV like about 6 mm of steel
 
@@ -60,13 +62,14 @@ def stamp(label: Label, spacing_mm: float, side: str | None = None) -> tuple[np.
     if label.mirrored:
         grey, cover = grey[:, ::-1], cover[:, ::-1]
     if abs(label.angle_deg) > 0.5:
-        turned = [
-            np.asarray(Image.fromarray(np.ascontiguousarray(a)).rotate(label.angle_deg, Image.Resampling.BILINEAR, expand=True))
-            for a in (grey * cover, cover)
-        ]
-        cover = turned[1]
-        grey = turned[0] / np.maximum(cover, 1e-3)
+        weighted, cover = _turned(grey * cover, label.angle_deg), _turned(cover, label.angle_deg)
+        grey = weighted / np.maximum(cover, 1e-3)
     return grey * np.float32(label.brightness), cover
+
+
+def _turned(picture: np.ndarray, angle_deg: float) -> np.ndarray:
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.rotate(angle_deg, Image.Resampling.BILINEAR, expand=True))
 
 
 @lru_cache(maxsize=32)
@@ -87,9 +90,12 @@ def _logo(size: int) -> np.ndarray:
 
 
 def place(
-    shape: tuple[int, int], size: tuple[int, int], keep_free: list[tuple[float, float, float]], rng: np.random.Generator
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    keep_free: list[tuple[float, float, float]],
+    rng: np.random.Generator,
 ) -> tuple[int, int] | None:
-    """Find (row, column) for a patch of `size` (rows, cols) clear of circles (x, y, radius); None when there is no room."""
+    """Find (row, column) for a patch of `size` (rows, cols) clear of circles (x, y, radius), or None."""
     rows, cols = shape[0] - size[0], shape[1] - size[1]
     if rows <= 2 or cols <= 2:
         return None
@@ -103,10 +109,15 @@ def place(
 
 
 def add_rod(
-    metal_mm: np.ndarray, spacing_mm: float, start: tuple[float, float], end: tuple[float, float], diameter_mm: float,
-    hollow: float = 0.0, thread_mm: float = 0.0,
+    metal_mm: np.ndarray,
+    spacing_mm: float,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    diameter_mm: float,
+    hollow: float = 0.0,
+    thread_mm: float = 0.0,
 ) -> None:
-    """Add the chord of a round rod between two points to `metal_mm` in place; hollow = inner / outer diameter."""
+    """Add the chord of a round rod between two points to `metal_mm`; hollow = inner / outer diameter."""
     patch, along, across, length = _segment(metal_mm, spacing_mm, start, end, diameter_mm)
     if patch is None:
         return
@@ -121,8 +132,13 @@ def add_rod(
 
 
 def add_plate(
-    metal_mm: np.ndarray, spacing_mm: float, start: tuple[float, float], end: tuple[float, float], width_mm: float,
-    thickness_mm: float, hole_every_mm: float = 16.0,
+    metal_mm: np.ndarray,
+    spacing_mm: float,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    width_mm: float,
+    thickness_mm: float,
+    hole_every_mm: float = 16.0,
 ) -> None:
     """Add a flat plate with round holes between two points to `metal_mm` in place."""
     patch, along, across, length = _segment(metal_mm, spacing_mm, start, end, width_mm)
@@ -172,7 +188,8 @@ def add_hardware(metal_mm: np.ndarray, spacing_mm: float, knee, kind: str, rng: 
     down = 1.0 if kind.startswith("tibial") else -1.0
     if kind.endswith("nail"):
         near, far = rng.uniform(0.18, 0.4), rng.uniform(1.5, 4.0)
-        add_rod(metal_mm, spacing_mm, at(tilt, down * near), at(-tilt, down * far), rng.uniform(8, 12) * size, rng.choice([0.0, 0.5]))
+        diameter, hollow = rng.uniform(8, 12) * size, rng.choice([0.0, 0.5])
+        add_rod(metal_mm, spacing_mm, at(tilt, down * near), at(-tilt, down * far), diameter, hollow)
         for _ in range(int(rng.integers(0, 3))):
             along = down * (near + rng.uniform(0.08, 0.4))
             screw(-0.3, along, rng.uniform(0.2, 0.35), along + rng.uniform(-0.03, 0.03))
@@ -186,13 +203,15 @@ def add_hardware(metal_mm: np.ndarray, spacing_mm: float, knee, kind: str, rng: 
             screw(reach, along, -reach * rng.uniform(0.4, 0.9), along, 4.0)
     elif kind == "eight-plates":
         side, along = rng.choice([-1.0, 1.0]), rng.choice([-0.38, 0.24])
-        add_plate(metal_mm, spacing_mm, at(0.49 * side, along - 0.12), at(0.49 * side, along + 0.12), 4.0 * size, 4.0, 9.0)
+        ends = at(0.49 * side, along - 0.12), at(0.49 * side, along + 0.12)
+        add_plate(metal_mm, spacing_mm, *ends, 4.0 * size, 4.0, 9.0)
         for shift in (-0.1, 0.1):
             screw(0.52 * side, along + shift, 0.1 * side, along + 1.3 * shift, 4.5)
     else:
         for _ in range(int(rng.integers(1, 4))):
             along = down * rng.uniform(0.3, 0.9)
-            screw(rng.choice([-0.4, 0.4]), along, rng.uniform(-0.3, 0.3), along + rng.uniform(-0.15, 0.15), rng.uniform(3, 7))
+            end = rng.uniform(-0.3, 0.3), along + rng.uniform(-0.15, 0.15)
+            screw(rng.choice([-0.4, 0.4]), along, *end, rng.uniform(3, 7))
 
 
 def add_knee_replacement(metal_mm: np.ndarray, spacing_mm: float, knee, rng: np.random.Generator) -> None:
@@ -209,11 +228,12 @@ def add_knee_replacement(metal_mm: np.ndarray, spacing_mm: float, knee, rng: np.
         add_rod(metal_mm, spacing_mm, at(side - 0.21, -0.17), at(side + 0.21, -0.17), 0.3 * scale, 0.6)
     add_plate(metal_mm, spacing_mm, at(-0.47, -0.27), at(0.47, -0.27), 0.2 * scale, 5.0, 1e6)
     add_plate(metal_mm, spacing_mm, at(-0.48, 0.11), at(0.48, 0.11), 0.06 * scale, 30.0, 1e6)
-    add_rod(metal_mm, spacing_mm, at(0.0, 0.12), at(rng.uniform(-0.02, 0.02), 0.12 + rng.uniform(0.4, 0.7)), 0.15 * scale)
+    tip = at(rng.uniform(-0.02, 0.02), 0.12 + rng.uniform(0.4, 0.7))
+    add_rod(metal_mm, spacing_mm, at(0.0, 0.12), tip, 0.15 * scale)
 
 
 def cast_mm(soft_mm: np.ndarray, cell_mm: float, thickness_mm: float, rng: np.random.Generator) -> np.ndarray:
-    """Path through a plaster or resin shell around the limbs in `soft_mm` (cells), as mm of soft tissue, same shape.
+    """Path in mm through a plaster or resin shell around the widest limb in `soft_mm` (cells), same shape.
 
     The limb is taken as round in each row of cells: the shell is the difference of two chords, with a weave.
     """
@@ -245,15 +265,34 @@ def cast_mm(soft_mm: np.ndarray, cell_mm: float, thickness_mm: float, rng: np.ra
     shell -= np.sqrt(np.maximum(half**2 - offset2, 0))
     thread = max(1.0, 2.0 / cell_mm)
     weave = gaussian_filter(rng.standard_normal(shell.shape).astype(np.float32), (0.6 * thread, 1.5 * thread))
-    turns = (rows[:, None] * cell_mm / rng.uniform(25, 60) + x * np.float32(rng.normal(0, 0.25) * cell_mm / 40)) % 1.0
+    pitch_mm, slant = rng.uniform(25, 60), rng.normal(0, 0.25)
+    turns = (rows[:, None] + x * np.float32(slant)) * np.float32(cell_mm / pitch_mm) % 1.0
     weave *= np.float32(0.06 / max(float(weave.std()), 1e-6))
     weave += np.where(turns < 0.3, 0.25, 0.0)  # a bandage covers its last turn in part
     shell *= 2 * (1 + weave)
     if rng.random() < 0.5:  # open at one end
         stop = rng.uniform(0.05, 0.35) * len(rows)
-        ramp = np.clip((rows - stop) / 3, 0, 1) if rng.random() < 0.5 else np.clip((len(rows) - stop - rows) / 3, 0, 1)
+        beyond = rows - stop if rng.random() < 0.5 else len(rows) - stop - rows
+        ramp = np.clip(beyond / 3, 0, 1)
         shell *= ramp.astype(np.float32)[:, None]
     return shell
+
+
+def table_light(grid: CoarseGrid, lines: int, rng: np.random.Generator) -> np.ndarray:
+    """Edges of a table, mattress or cassette behind the limb, float32: steps and thin lines of a few per cent."""
+    light = np.ones(grid.cells, np.float32)
+    x = (np.arange(grid.cells[1]) / grid.cells[1] - 0.5)[None, :]
+    y = (np.arange(grid.cells[0]) / grid.cells[0] - 0.5)[:, None]
+    for _ in range(lines):
+        angle = rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.03)
+        away = x * np.cos(angle) + y * np.sin(angle) - rng.uniform(-0.48, 0.48)
+        if rng.random() < 0.5:
+            light[np.broadcast_to(away > 0, light.shape)] *= np.float32(rng.uniform(0.88, 0.98))
+        else:
+            light[np.broadcast_to(np.abs(away) < rng.uniform(0.002, 0.006), light.shape)] *= np.float32(
+                rng.uniform(0.85, 0.97)
+            )
+    return light
 
 
 def add_dust(film: np.ndarray, count: int, rng: np.random.Generator) -> None:
@@ -275,7 +314,7 @@ def add_dust(film: np.ndarray, count: int, rng: np.random.Generator) -> None:
 
 
 def add_border(film: np.ndarray, kind: str, width_px: int, rng: np.random.Generator) -> None:
-    """Edges of the digitised sheet, in place: "line" (thin white frame), "strip" (one bright edge), "black" or "white"."""
+    """Edges of the sheet, in place: "line" (thin white frame), "strip" (bright edges), "black" or "white"."""
     w = max(1, width_px)
     if kind in ("black", "white", "line"):
         grey = 0.0 if kind == "black" else 1.0

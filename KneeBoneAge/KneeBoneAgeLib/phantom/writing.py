@@ -1,19 +1,18 @@
 """Writing phantom films: DX Image Storage – For Presentation as `dciodvfy` accepts it, and plain grey PNG.
 
-The same pixels, description and seed give the same bytes: dates are fixed, identifiers are derived from the seed, and
-files appear whole or not at all.
+The same pixels, description and seed give the same bytes: dates are fixed, identifiers are derived from the
+seed, and files appear whole or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import tempfile
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -33,12 +32,12 @@ OTHER_REGIONS = {
     "HAND": ("85562004", "SCT", "Hand"),
     "FOOT": ("56459004", "SCT", "Foot"),
     "ANKLE": ("70258002", "SCT", "Ankle joint"),
-    "ELBOW": ("127949000", "SCT", "Elbow"),
+    "ELBOW": ("16953009", "SCT", "Elbow joint"),
     "FOREARM": ("14975008", "SCT", "Forearm"),
-    "HIP": ("29836001", "SCT", "Hip"),
+    "HIP": ("24136001", "SCT", "Hip joint"),
     "CHEST": ("51185008", "SCT", "Chest"),
     "SHOULDER": ("16982005", "SCT", "Shoulder"),
-    "LEG": ("61685007", "SCT", "Lower limb"),
+    "LEG": ("30021000", "SCT", "Lower leg"),
     "THIGH": ("68367000", "SCT", "Thigh"),
     "SPINE": ("421060004", "SCT", "Spine"),
     "PELVIS": ("12921003", "SCT", "Pelvis"),
@@ -99,7 +98,7 @@ class FilmMeta:
         return f"PHANTOM-{self.number:06d}"
 
     def uid(self, what: str) -> str:
-        """A UID under 2.25 (128 bits of a hash, as ITU-T X.667 forms them from UUIDs) for "study", "series" or "instance"."""
+        """A UID under 2.25 for "study", "series" or "instance": a UUID (ITU-T X.667) from a hash."""
         parts = ["KneeBoneAge phantom", str(self.seed), str(self.number), what]
         if what == "instance":
             parts.append(str(self.instance))
@@ -110,10 +109,8 @@ class FilmMeta:
 
 
 def age_string(months: float) -> str:
-    """PatientAge (VR AS) of an age in months: months up to two years, then whole years."""
-    if months < 24:
-        return f"{max(0, int(months)):03d}M"
-    return f"{min(int(months // 12), 999):03d}Y"
+    """PatientAge (VR AS) in months, the finest unit of the standard that reaches 18 years."""
+    return f"{min(max(0, round(months)), 999):03d}M"
 
 
 def stored_values(pixels: np.ndarray, bits_stored: int, monochrome: int = 2) -> np.ndarray:
@@ -130,7 +127,7 @@ def stored_values(pixels: np.ndarray, bits_stored: int, monochrome: int = 2) -> 
         raise ValueError(f"bits_stored is {bits_stored}; films are written with 10 to 16 bits")
     if monochrome not in (1, 2):
         raise ValueError(f"monochrome is {monochrome}; 1 or 2 is possible")
-    return _quantise(pixels, (1 << bits_stored) - 1, inverted=monochrome == 1).astype(np.uint16)
+    return _quantise(pixels, (1 << bits_stored) - 1, inverted=monochrome == 1)
 
 
 def write_dicom(path: str | os.PathLike[str], pixels: np.ndarray, meta: FilmMeta) -> Path:
@@ -160,9 +157,7 @@ def write_dicom(path: str | os.PathLike[str], pixels: np.ndarray, meta: FilmMeta
         dataset.compress(JPEG2000Lossless, stored, generate_instance_uid=False)
     elif meta.compression != "none":
         raise ValueError(f"compression is {meta.compression!r}; none, rle or j2k is possible")
-    stream = io.BytesIO()
-    dataset.save_as(stream, enforce_file_format=True)
-    return _write_whole(Path(path), stream.getbuffer())
+    return _write_whole(Path(path), lambda stream: dataset.save_as(stream, enforce_file_format=True))
 
 
 def write_png(path: str | os.PathLike[str], pixels: np.ndarray, bits: int = 8) -> Path:
@@ -175,35 +170,30 @@ def write_png(path: str | os.PathLike[str], pixels: np.ndarray, bits: int = 8) -
     """
     if bits not in (8, 16):
         raise ValueError(f"bits is {bits}; a PNG is written with 8 or 16")
-    rows, cols = pixels.shape
-    stored = _quantise(pixels, (1 << bits) - 1).astype(np.uint8 if bits == 8 else ">u2")
-    # each line is preceded by its filter type: 2, the difference to the line above, which radiographs suit
-    line = stored.view(np.uint8).reshape(rows, -1)
-    filtered = np.empty((rows, line.shape[1] + 1), np.uint8)
-    filtered[:, 0] = 2
-    filtered[0, 1:] = line[0]
-    np.subtract(line[1:], line[:-1], out=filtered[1:, 1:])
-    header = cols.to_bytes(4, "big") + rows.to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0])
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(filtered, 1)), (b"IEND", b"")]
-    content = b"\x89PNG\r\n\x1a\n" + b"".join(
-        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big") for kind, body in chunks
-    )
-    return _write_whole(Path(path), content)
+    from PIL import Image
+
+    picture = Image.fromarray(_quantise(pixels, (1 << bits) - 1))
+    return _write_whole(Path(path), lambda stream: picture.save(stream, "PNG", compress_level=1))
 
 
 def _quantise(pixels: np.ndarray, top: int, inverted: bool = False) -> np.ndarray:
-    """Rounded float32 values from 0 to `top`, ready to be cast."""
-    values = pixels * np.float32(-top if inverted else top)
-    values += np.float32(top + 0.5 if inverted else 0.5)
-    return np.clip(values, 0, top, out=values)
+    """Rounded values from 0 to `top`, uint8 where they fit and uint16 otherwise."""
+    stored = np.empty(pixels.shape, np.uint8 if top < 256 else np.uint16)
+    rows = max(1, (1 << 16) // pixels.shape[1])
+    for first in range(0, len(pixels), rows):
+        values = pixels[first : first + rows] * np.float32(-top if inverted else top)
+        values += np.float32(top + 0.5 if inverted else 0.5)
+        np.clip(values, 0, top, out=values)
+        stored[first : first + rows] = values
+    return stored
 
 
-def _write_whole(path: Path, content: bytes | memoryview) -> Path:
+def _write_whole(path: Path, write: Callable[[BinaryIO], None]) -> Path:
     """Write under a temporary name in the same folder, then move into place."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+            write(stream)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
@@ -266,7 +256,8 @@ def _birth_date(age_months: float) -> str:
     """Birth date (VR DA) of a child who is `age_months` old on the fixed study date."""
     from datetime import date, timedelta
 
-    born = date(int(FIXED_DATE[:4]), int(FIXED_DATE[4:6]), int(FIXED_DATE[6:])) - timedelta(days=round(age_months * 30.4375))
+    taken = date(int(FIXED_DATE[:4]), int(FIXED_DATE[4:6]), int(FIXED_DATE[6:]))
+    born = taken - timedelta(days=round(age_months * 30.4375))
     return born.strftime("%Y%m%d")
 
 
@@ -297,7 +288,7 @@ def _describe_view(ds: Dataset, meta: FilmMeta) -> None:
     view.ViewModifierCodeSequence = []
     ds.ViewCodeSequence = [view]
     ds.PatientOrientation = ["L", "F"] if frontal else ["A", "F"]
-    ds.PatientOrientationCodeSequence, ds.PatientOrientationModifierCodeSequence = [], []
+    ds.PositionerType = "NONE"
 
 
 def _describe_image(ds: Dataset, stored: np.ndarray, meta: FilmMeta) -> None:
@@ -307,8 +298,10 @@ def _describe_image(ds: Dataset, stored: np.ndarray, meta: FilmMeta) -> None:
     ds.DerivationDescription = "drawn by a program"
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, f"MONOCHROME{meta.monochrome}"
     ds.Rows, ds.Columns = stored.shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, meta.bits_stored, meta.bits_stored - 1, 0
-    ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = "LOG", -1 if meta.monochrome == 2 else 1
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, meta.bits_stored, meta.bits_stored - 1
+    ds.PixelRepresentation = 0
+    ds.PixelIntensityRelationship = "LOG"
+    ds.PixelIntensityRelationshipSign = -1 if meta.monochrome == 2 else 1
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
     ds.PresentationLUTShape = "IDENTITY" if meta.monochrome == 2 else "INVERSE"
     ds.LossyImageCompression = "00"

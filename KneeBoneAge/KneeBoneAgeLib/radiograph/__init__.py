@@ -1,4 +1,4 @@
-"""Reading a film: any radiograph file or array becomes one settled `Film`, or one `FilmError` that says why not."""
+"""Reading a film: a radiograph file or array becomes one settled `Film`, or a `FilmError` that says why not."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ HEAD_BYTES = 4096
 def read_film(path: str | os.PathLike[str]) -> Film:
     """Read one radiograph, whatever its kind; the content decides, not the name of the file.
 
-    DICOM (single-frame projection images, every transfer syntax with a decoder), PNG, JPEG, TIFF, BMP (grey, also when
-    stored as RGB or RGBA), NRRD, MetaImage and NIfTI of one slice.
+    DICOM (single-frame projection images, every transfer syntax with a decoder), PNG, JPEG, TIFF, BMP (grey,
+    also when stored as RGB or RGBA), NRRD, MetaImage and NIfTI of one slice.
 
     Raises
     ------
     FilmError
-        The file cannot be read as one film: damaged, cut short, several frames, colour, too large, or no image at all.
+        The file is no single film: damaged, cut short, several frames, colour, too large, or no image at all.
     """
     from .dicom import is_dicom, looks_like_bare_dataset, read_dicom
     from .picture import picture_format, read_picture

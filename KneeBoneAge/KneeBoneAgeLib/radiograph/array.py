@@ -1,4 +1,4 @@
-"""From grey samples without a header that settles them (a picture file, a volume, an array from Slicer) to a Film."""
+"""From grey samples without a header (a picture file, a volume, an array from Slicer) to a Film."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def film_of_samples(
 ) -> Film:
     """Film from (rows, columns) grey samples of any type.
 
-    Up to 16 bits the whole range of the type is kept where the film uses half of it, otherwise the robust range of the
-    film is stretched; real samples inside [0, 1] count as such a range.
+    Up to 16 bits the whole range of the type is kept where the film uses half of it, otherwise the robust range of
+    the film is stretched; real samples inside [0, 1] count as such a range.
 
     Parameters
     ----------
@@ -76,8 +76,8 @@ def film_from_array(
 
     Parameters
     ----------
-    pixels : ndarray, (rows, columns), (1, rows, columns), or (rows, columns, 3 or 4) unsigned with equal channels
-        Grey samples of any type. Copied.
+    pixels : ndarray, (rows, columns), (1, rows, columns) or (rows, columns, 3 or 4)
+        Grey samples of any type; with channels, unsigned and equal. Copied.
     spacing_mm : (row, column) or None
         None is uncalibrated.
     bone_bright : bool or None

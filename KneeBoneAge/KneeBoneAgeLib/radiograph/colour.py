@@ -27,7 +27,7 @@ def chroma_is_negligible(sample: NDArray, luminance_first: bool = False) -> bool
 
 
 def grey_of_colour(path: str, picture: NDArray, luminance_first: bool = False) -> NDArray:
-    """The grey channel (rows, columns) of a (rows, columns, 3 or 4) picture that has no colour; alpha is left out.
+    """The grey channel (rows, columns) of a (rows, columns, 3 or 4) picture without colour; alpha is ignored.
 
     Raises
     ------

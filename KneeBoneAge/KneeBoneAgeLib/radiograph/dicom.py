@@ -102,7 +102,7 @@ def _parse(path: str, content: bytes) -> Dataset:
 
 
 def _check_deflated(path: str, content: bytes) -> None:
-    """Raise FilmError when a deflated data set would unpack to more than a file may be; pydicom sets no bound."""
+    """Raise FilmError when a deflated data set unpacks to more than a file may be; pydicom sets no bound."""
     start = META_START + int.from_bytes(
         content[META_START - 4 : META_START], "little"
     )  # after the file meta information
@@ -161,7 +161,7 @@ def _decode(path: str, dataset: Dataset) -> tuple[NDArray, int]:
         if len(data) < expected:
             raise FilmError(path, f"the pixel data are cut short: {len(data)} bytes of {expected}")
     try:
-        samples = pixel_array(dataset, raw=True, view_only=True)
+        samples = pixel_array(dataset, raw=True, view_only=True, correct_unused_bits=False)
     except FilmError:
         raise
     except (RuntimeError, NotImplementedError) as error:
@@ -249,7 +249,7 @@ def stream_size(frame: bytes) -> tuple[int, int, int] | None:
 
 
 def _is_inverted(dataset: Dataset) -> bool:
-    """Whether small values are white: MONOCHROME1 or presentation LUT shape INVERSE, which say the same thing.
+    """Whether small values are white: MONOCHROME1 or presentation LUT shape INVERSE, which say the same.
 
     DX images state it twice (PS3.3 C.8.11.3.1.2), so the two are never applied one after the other.
     """

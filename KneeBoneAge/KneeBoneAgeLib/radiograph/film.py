@@ -25,7 +25,7 @@ class FilmIdentifiers:
 class FilmFacts:
     """Who and what a film shows, as far as its header says.
 
-    `age_months` is the chronological age; `side` the side of the child; `view` is "frontal", "lateral" or None.
+    `age_months` is the chronological age; `side` is the child's; `view` is "frontal", "lateral" or None.
     """
 
     sex: str | None = None
@@ -59,16 +59,17 @@ class Film:
     path : str
         As the user gave it, "" for an array.
     spacing_mm : tuple of float or None
-        (row, column) in mm; None is "uncalibrated". The best that the header offers for the plane of the knee: see
-        `spacing_source`. "ImagerPixelSpacing" alone is the detector's pitch, larger than true by the unknown magnification.
+        (row, column) in mm; None is "uncalibrated". The best that the header offers for the plane of the
+        knee: see `spacing_source`. "ImagerPixelSpacing" alone is the detector's pitch, larger than true by the
+        unknown magnification.
     spacing_source : str
-        "PixelSpacing", "ImagerPixelSpacing", "ImagerPixelSpacing/magnification", "NominalScannedPixelSpacing", "file" or
-        "array" or "uncalibrated".
+        "PixelSpacing", "ImagerPixelSpacing", "ImagerPixelSpacing/magnification", "NominalScannedPixelSpacing",
+        "file", "array" or "uncalibrated".
     polarity : str
         "inverted" when the stored picture had bone dark and was turned, otherwise "normal".
     sex, age_months, side, view, body_part
-        From the header or typed, None when unknown. "F" or "M"; chronological age in months; "R" or "L"; "frontal" or
-        "lateral".
+        From the header or typed, None when unknown. "F" or "M"; chronological age in months; "R" or "L";
+        "frontal" or "lateral".
     notes : tuple of str
         What a reader of the result should know; never identity.
     magnification : float or None

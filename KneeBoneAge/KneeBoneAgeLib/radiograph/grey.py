@@ -1,8 +1,8 @@
-"""Grey scale: from stored samples to [0, 1] through one small table, so that no step touches the large picture twice.
+"""Grey scale: from stored samples to [0, 1] through one small table, so that the large picture is touched once.
 
-A stored sample is a *code*; a table of float64 `values` says what each code stands for (sign, unused bits, modality LUT).
-Every decision (robust range, window) is taken on that table and a histogram of a subsample; the picture itself is looked
-up once. That also makes it independent of how much of the film is border, collimator or text.
+A stored sample is a *code*; a table of float64 `values` says what each code stands for (sign, unused bits, modality
+LUT). Every decision (robust range, window) is taken on that table and a histogram of a subsample; the picture itself
+is looked up once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SAMPLE_COUNT = 300_000
 TAIL = 5e-4
 """Share of pixels allowed to be clipped at each end of a robust range."""
 FLAT_SHARE = 5e-3
-"""An extreme value that more of the film shares than this is border, collimator or saturated air, not anatomy."""
+"""An extreme value that more of the film shares than this is border, collimator or saturated air."""
 DENSE_CLIP = 0.05
 """Largest share of the film that a window may make uniformly white (bone side)."""
 AIR_CLIP = 0.60
@@ -53,8 +53,8 @@ def subsample(picture: NDArray) -> NDArray:
 def code(picture: NDArray) -> Coded:
     """Codes of an integer or real picture of any width, (rows, columns).
 
-    Up to 16 bits nothing is lost. Wider samples are quantised to 16 bits over a range that holds all but the wildest
-    outliers; not-a-number becomes the smallest value.
+    Up to 16 bits nothing is lost. Wider samples are quantised to 16 bits over a range that holds all but the
+    wildest outliers; not-a-number becomes the smallest value.
     """
     kind, width = picture.dtype.kind, picture.dtype.itemsize
     if picture.dtype == np.bool_:
@@ -82,7 +82,7 @@ def code(picture: NDArray) -> Coded:
 
 
 def robust_range(values: Values, counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Range of the anatomy: all but TAIL at either end, after a flat extreme (border, collimator, saturated air) is dropped."""
+    """Range of the anatomy: all but TAIL at either end, once flat extremes (see FLAT_SHARE) are dropped."""
     present = np.flatnonzero(counts)
     if present.size == 0:
         return float(values.min()), float(values.max())
@@ -100,7 +100,7 @@ def robust_range(values: Values, counts: NDArray[np.int64]) -> tuple[float, floa
 
 
 def stretch(values: Values, counts: NDArray[np.int64], nominal: tuple[float, float] | None) -> Values:
-    """Levels in [0, 1] without a window: the nominal range where the film uses half of it or more, its robust range otherwise."""
+    """Levels in [0, 1] without a window: over the nominal range where half of it is used, otherwise the robust one."""
     low, high = robust_range(values, counts)
     if nominal is not None and high - low >= 0.5 * (nominal[1] - nominal[0]):
         low, high = nominal
@@ -115,9 +115,9 @@ def window(
 ) -> tuple[Values, bool]:
     """Levels of a linear window that is not allowed to destroy the film, and whether it had to be widened.
 
-    PS3.3 C.11.2.1.2.1 (LINEAR) and C.11.2.1.3.2 (LINEAR_EXACT). A window is a radiologist's or vendor's choice of contrast,
-    and what it clips cannot be had back: an end that would make more than DENSE_CLIP (bone side) or AIR_CLIP (air side) of
-    the varied film uniform is moved to the robust range of the film.
+    PS3.3 C.11.2.1.2.1 (LINEAR) and C.11.2.1.3.2 (LINEAR_EXACT). A window is somebody's choice of contrast, and what it
+    clips cannot be had back: an end that would make more than DENSE_CLIP (bone side) or AIR_CLIP (air side) of the
+    varied film uniform is moved out to the robust range of the film.
 
     Parameters
     ----------

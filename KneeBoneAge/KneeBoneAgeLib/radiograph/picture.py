@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP: grey films in picture files, 8 or 16 bits, whose polarity only the pixels can tell."""
+"""PNG, JPEG, TIFF and BMP: grey films of 8 or 16 bits, whose polarity only the pixels can tell."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PNG_DEPTH, PNG_COLOUR_TYPE = 24, 25
 
 
 def picture_format(head: bytes) -> str | None:
-    """Pillow's name for the format of a file that starts like this, None when it is no picture that we read."""
+    """Pillow's name for the format of a file that starts like this, None when it is none that we read."""
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
 
 
@@ -85,7 +85,7 @@ def _samples(path: str, image: Image, content: bytes) -> NDArray:
     from PIL import Image
 
     if image.format == "JPEG" and image.mode == "RGB":
-        # Colour is judged on a small decoding; the film itself is the luminance, three times faster to decode alone.
+        # Colour is judged on a small decoding; luminance alone is three times faster to decode.
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as small:
             small.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
             if not chroma_is_negligible(np.asarray(small)):

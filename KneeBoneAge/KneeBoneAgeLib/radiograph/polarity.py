@@ -33,8 +33,8 @@ def bone_is_bright(picture: NDArray[np.floating]) -> bool:
 def brightness_of_bone(picture: NDArray[np.floating]) -> float:
     """How surely bone is bright (positive) or dark (negative), in [-1, 1]; 0 for a blank picture.
 
-    Antisymmetric: the inverted picture gives the negative number. Three things that projection itself makes, none
-    of which needs to know where the air is or how bright a collimator's border came out:
+    Antisymmetric: the inverted picture gives the negative number. Three things that projection itself makes,
+    none of which needs to know where the air is or how bright a collimator's border came out:
 
     - *edges*: where rays leave bone or limb, the side with less matter is the smoother one;
     - *ridges*: cortices, shafts and condyles are narrow and dense, so bright structures stand out more than dark ones;

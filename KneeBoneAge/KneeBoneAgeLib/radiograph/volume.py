@@ -1,4 +1,4 @@
-"""NRRD, MetaImage and NIfTI of one slice, and the 16-bit colour layouts that Pillow lacks, through SimpleITK."""
+"""NRRD, MetaImage and NIfTI of one slice, and the 16-bit layouts that Pillow lacks, through SimpleITK."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NIFTI_HEADERS = {348: (344, (b"n+1\0", b"ni1\0")), 540: (4, (b"n+2\0", b"ni2\0")
 
 
 def is_volume(head: bytes) -> bool:
-    """Whether a file that starts with these (512 or more) bytes is NRRD, MetaImage or NIfTI, gzipped or not."""
+    """Whether a file that starts with these bytes is NRRD, MetaImage or NIfTI, gzipped or not."""
     if head.startswith(b"\x1f\x8b"):
         try:
             head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 1024)

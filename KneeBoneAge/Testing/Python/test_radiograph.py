@@ -16,9 +16,6 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from KneeBoneAgeLib.errors import FilmError
-from KneeBoneAgeLib.radiograph import film_from_array, read_film, with_known
-from KneeBoneAgeLib.radiograph.header import age_in_months
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -30,6 +27,10 @@ from pydicom.uid import (
     JPEG2000Lossless,
     RLELossless,
 )
+
+from KneeBoneAgeLib.errors import FilmError
+from KneeBoneAgeLib.radiograph import film_from_array, read_film, with_known
+from KneeBoneAgeLib.radiograph.header import age_in_months
 
 DATA = next(
     (up / "shared" / "data" for up in Path(__file__).resolve().parents if (up / "shared" / "data").is_dir()),
@@ -93,7 +94,7 @@ def read_dx(tmp_path: Path, pixels: np.ndarray | None = None, bits: int = 12, **
     )
 
 
-# --- real files ------------------------------------------------------------------------------------------------------
+# --- real files ------------------------------------------------------------------------------------
 
 
 @needs_data
@@ -103,7 +104,8 @@ def test_every_hard_dicom_file_ends_as_the_list_says(row):
     if row["outcome"] == "error":
         with pytest.raises(FilmError, match=row["file"]) as raised:
             read_film(path)
-        assert len(str(raised.value)) < 400 and "\n" not in str(raised.value)
+        assert len(str(raised.value)) < 400
+        assert "\n" not in str(raised.value)
         return
     film = read_film(path)
     assert (film.rows, film.columns) == (int(row["rows"]), int(row["columns"]))
@@ -112,8 +114,11 @@ def test_every_hard_dicom_file_ends_as_the_list_says(row):
     if row["spacing_mm"]:
         assert film.spacing_mm == pytest.approx((float(row["spacing_mm"]),) * 2, rel=2e-3)
     else:
-        assert film.spacing_mm is None and film.spacing_source == "uncalibrated"
-    assert film.pixels.dtype == np.float32 and film.pixels.min() >= 0 and film.pixels.max() <= 1
+        assert film.spacing_mm is None
+        assert film.spacing_source == "uncalibrated"
+    assert film.pixels.dtype == np.float32
+    assert film.pixels.min() >= 0
+    assert film.pixels.max() <= 1
     assert film.pixels.std() > 0.02
 
 
@@ -149,7 +154,8 @@ def test_the_headers_of_real_films_say_who_which_side_and_which_view():
 @pytest.mark.parametrize("path", RADIOGRAPHS, ids=[path.stem for path in RADIOGRAPHS])
 def test_polarity_of_a_real_jpeg_is_decided_right_as_it_is_and_inverted(path, tmp_path):
     film = read_film(path)
-    assert film.polarity == "normal" and film.spacing_mm is None
+    assert film.polarity == "normal"
+    assert film.spacing_mm is None
     picture = np.asarray(Image.open(path).convert("L"))
     Image.fromarray(255 - picture).save(tmp_path / "inverted.jpg", quality=92)
     turned = read_film(tmp_path / "inverted.jpg")
@@ -157,7 +163,7 @@ def test_polarity_of_a_real_jpeg_is_decided_right_as_it_is_and_inverted(path, tm
     assert np.abs(turned.pixels - film.pixels).mean() < 0.01
 
 
-# --- polarity and grey scale -----------------------------------------------------------------------------------------
+# --- polarity and grey scale -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -260,7 +266,8 @@ def test_a_voi_lut_that_blackens_the_film_is_not_used(tmp_path):
 def test_a_sensible_window_is_used_as_it_is(tmp_path):
     film = read_dx(tmp_path, WindowCenter=["2048", "100"], WindowWidth=["3900", "50"])
     expected = np.clip((twelve_bits() - 2047.5) / 3899 + 0.5, 0, 1)
-    assert np.abs(film.pixels - expected).max() < 1e-4 and not film.notes
+    assert np.abs(film.pixels - expected).max() < 1e-4
+    assert not film.notes
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
@@ -273,7 +280,8 @@ def test_a_window_that_whitens_the_bone_does_not_destroy_it(tmp_path, function):
 def test_a_window_may_blacken_the_air_but_not_the_limb(tmp_path):
     dark = leg() + np.where(leg() < 0.1, -0.05, 0.0)
     film = read_dx(tmp_path, twelve_bits(np.clip(dark, 0, 1)), WindowCenter="2250", WindowWidth="3500")
-    assert (film.pixels == 0).mean() > 0.2 and not film.notes
+    assert (film.pixels == 0).mean() > 0.2
+    assert not film.notes
 
 
 def test_overlay_planes_and_overlay_bits_inside_the_samples_change_nothing(tmp_path):
@@ -282,7 +290,6 @@ def test_overlay_planes_and_overlay_bits_inside_the_samples_change_nothing(tmp_p
     with_bits = stored.copy()
     with_bits[100:120, 50:90] |= 0x8000
     dataset = dx(with_bits)
-    block = dataset.private_block  # noqa: B018  (the overlay groups below need no private block)
     dataset.add_new(0x60000010, "US", 300)
     dataset.add_new(0x60000011, "US", 240)
     dataset.add_new(0x60000040, "CS", "G")
@@ -317,7 +324,7 @@ def test_burned_in_borders_padding_and_text_do_not_move_the_grey_scale(tmp_path)
     assert np.abs(framed.pixels[inside] - plain.pixels[inside]).mean() < 0.02
 
 
-# --- facts in the header ---------------------------------------------------------------------------------------------
+# --- facts in the header ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -457,20 +464,22 @@ def test_a_malformed_header_neither_stops_the_reading_nor_shows_identity(tmp_pat
         warnings.simplefilter("always")
         film = read_film(path)
     said = caplog.text + "".join(capfd.readouterr()) + "".join(str(w.message) for w in caught) + repr(film)
-    assert "Doe" not in said and "SECRET" not in said
+    assert "Doe" not in said
+    assert "SECRET" not in said
 
 
 def test_what_is_typed_wins_and_is_recorded(tmp_path):
     film = read_dx(tmp_path, PatientSex="M", PatientAge="010Y", ImageLaterality="R")
     typed = with_known(film, sex="F", age_months=60)
     assert (typed.sex, typed.age_months, typed.side, typed.typed) == ("F", 60.0, "R", ("sex", "age_months"))
-    assert len(typed.notes) == 2 and film.typed == ()
+    assert len(typed.notes) == 2
+    assert film.typed == ()
     for wrong in ({"sex": "X"}, {"age_months": -1}, {"age_months": float("nan")}, {"side": "both"}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="must"):
             with_known(film, **wrong)
 
 
-# --- pictures, volumes, arrays ---------------------------------------------------------------------------------------
+# --- pictures, volumes, arrays ---------------------------------------------------------------------
 
 
 def save_picture(path: Path, kind: str) -> None:
@@ -504,9 +513,10 @@ def test_a_grey_picture_is_a_film_in_every_layout(tmp_path, suffix, kind):
     path = tmp_path / f"film.{suffix}"
     save_picture(path, kind)
     film = read_film(path)
-    assert film.polarity == "normal" and (film.rows, film.columns) == (300, 240)
+    assert film.polarity == "normal"
+    assert (film.rows, film.columns) == (300, 240)
     assert film.spacing_mm is None
-    tolerance = 0.12 if kind == "12 bits in 16" else 0.005
+    tolerance = 0.12 if kind == "12 bits in 16" else 0.008
     assert np.abs(film.pixels - leg()).mean() < tolerance
     assert np.corrcoef(film.pixels.ravel(), leg().ravel())[0, 1] > 0.995
 
@@ -522,7 +532,8 @@ def test_the_content_decides_not_the_name(tmp_path):
 def test_an_inverted_sixteen_bit_png_is_turned(tmp_path):
     Image.fromarray(np.rint((1 - leg()) * 65535).astype(np.uint16)).save(tmp_path / "film.png")
     film = read_film(tmp_path / "film.png")
-    assert film.polarity == "inverted" and np.abs(film.pixels - leg()).mean() < 0.005
+    assert film.polarity == "inverted"
+    assert np.abs(film.pixels - leg()).mean() < 0.005
 
 
 def test_an_exif_orientation_is_followed(tmp_path):
@@ -531,7 +542,9 @@ def test_an_exif_orientation_is_followed(tmp_path):
     upright = np.rint(leg() * 255).astype(np.uint8)
     Image.fromarray(np.rot90(upright).copy()).save(tmp_path / "film.jpg", exif=exif, quality=95)
     film = read_film(tmp_path / "film.jpg")
-    assert film.pixels.shape == leg().shape and np.abs(film.pixels - leg()).mean() < 0.01 and film.notes
+    assert film.pixels.shape == leg().shape
+    assert np.abs(film.pixels - leg()).mean() < 0.01
+    assert film.notes
 
 
 @pytest.mark.parametrize("name", ["film.nrrd", "film.mha", "film.nii.gz", "film.nii"])
@@ -540,7 +553,8 @@ def test_one_slice_of_a_volume_file_is_a_film_with_its_spacing(tmp_path, name):
     image.SetSpacing((0.14, 0.15, 1.0))
     SimpleITK.WriteImage(image, str(tmp_path / name))
     film = read_film(tmp_path / name)
-    assert film.spacing_mm == pytest.approx((0.15, 0.14)) and film.spacing_source == "file"
+    assert film.spacing_mm == pytest.approx((0.15, 0.14))
+    assert film.spacing_source == "file"
     assert np.corrcoef(film.pixels.ravel(), leg().ravel())[0, 1] > 0.99
 
 
@@ -551,7 +565,9 @@ def test_a_volume_without_spacing_is_uncalibrated(tmp_path):
 
 def test_an_array_from_slicer_becomes_the_same_film_as_its_file(tmp_path):
     film = film_from_array(twelve_bits()[None], (0.15, 0.14), bone_bright=True, sex="F")
-    assert film.spacing_mm == (0.15, 0.14) and film.typed == ("sex",) and film.path == ""
+    assert film.spacing_mm == (0.15, 0.14)
+    assert film.typed == ("sex",)
+    assert film.path == ""
     assert np.corrcoef(film.pixels.ravel(), leg().ravel())[0, 1] > 0.995
     assert film_from_array(4095 - twelve_bits()).polarity == "inverted"
     assert film_from_array(leg(), bone_bright=False).polarity == "inverted"
@@ -573,7 +589,7 @@ def test_an_array_that_is_no_single_slice_is_refused(shape):
         film_from_array(np.zeros(shape, np.uint8))
 
 
-# --- what is no film -------------------------------------------------------------------------------------------------
+# --- what is no film -------------------------------------------------------------------------------
 
 
 def colour_photograph() -> np.ndarray:
@@ -606,8 +622,7 @@ def png_header(rows: int, columns: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def bad_files(folder: Path) -> dict[str, str]:
-    """Writes broken files; file name → part of the reason."""
+def write_bad_files(folder: Path) -> None:
     folder.joinpath("empty.dcm").write_bytes(b"")
     folder.joinpath("text.txt").write_text("this is no film\n" * 50)
     folder.joinpath("folder").mkdir()
@@ -668,43 +683,41 @@ def bad_files(folder: Path) -> dict[str, str]:
     folder.joinpath("huge.nrrd").write_bytes(header + b"\0" * 100)
     folder.joinpath("cut.nrrd").write_bytes(header.replace(b"65535", b"500") + b"\0" * 100)
     folder.joinpath("zipped.gz").write_bytes(gzip.compress(b"nothing of use" * 100))
-    return {
-        "missing.dcm": "no such file", "empty.dcm": "empty", "text.txt": "no image", "folder": "folder",
-        "bomb.png": "", "short.png": "", "cut.png": "", "cut.jpg": "", "cut.tif": "", "pages.tif": "3 pictures",
-        "cut.dcm": "cut short", "preamble.dcm": "", "huge.dcm": "65535 x 65535", "claims.dcm": "cut short",
-        "frames.dcm": "2 frames", "mr.dcm": "no radiograph", "nothing.dcm": "no pixel data", "rowless.dcm": "Rows",
-        "rle.dcm": "", "jpegbomb.dcm": "compressed picture", "video.dcm": "", "deflated.dcm": "too large",
-        "colour.dcm": "colour", "stack.nrrd": "one slice", "stack.mha": "one slice", "huge.nrrd": "million",
-        "cut.nrrd": "", "zipped.gz": "no image",
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("broken")
-    return folder, bad_files(folder)
+    write_bad_files(folder)
+    return folder
 
 
-BAD_NAMES = (
-    "missing.dcm empty.dcm text.txt folder bomb.png short.png cut.png cut.jpg cut.tif pages.tif cut.dcm preamble.dcm "
-    "huge.dcm claims.dcm frames.dcm mr.dcm nothing.dcm rowless.dcm rle.dcm jpegbomb.dcm video.dcm deflated.dcm "
-    "colour.dcm stack.nrrd stack.mha huge.nrrd cut.nrrd zipped.gz"
-).split()
+BAD = {
+    "missing.dcm": "no such file", "empty.dcm": "empty", "text.txt": "no image", "folder": "folder",
+    "bomb.png": "", "short.png": "", "cut.png": "", "cut.jpg": "", "cut.tif": "", "pages.tif": "3 pictures",
+    "cut.dcm": "cut short", "preamble.dcm": "", "huge.dcm": "65535 x 65535", "claims.dcm": "cut short",
+    "frames.dcm": "2 frames", "mr.dcm": "no radiograph", "nothing.dcm": "no pixel data", "rowless.dcm": "Rows",
+    "rle.dcm": "", "jpegbomb.dcm": "compressed picture", "video.dcm": "", "deflated.dcm": "too large",
+    "colour.dcm": "colour", "stack.nrrd": "one slice", "stack.mha": "one slice", "huge.nrrd": "million",
+    "cut.nrrd": "", "zipped.gz": "no image",
+}  # fmt: skip
+"""File name and part of the reason."""
 
 
-@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_gives_one_error_with_its_name_and_reason_within_bounded_memory(broken, name):
-    folder, reasons = broken
     tracemalloc.start()
     try:
         with pytest.raises(FilmError) as raised:
-            read_film(folder / name)
+            read_film(broken / name)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     message = str(raised.value)
-    assert message.startswith(f"{folder / name}: ") and reasons[name] in message
-    assert "\n" not in message and len(raised.value.reason) < 300
+    assert message.startswith(f"{broken / name}: ")
+    assert BAD[name] in message
+    assert "\n" not in message
+    assert len(raised.value.reason) < 300
     assert peak < 120e6
 
 

@@ -1,4 +1,4 @@
-"""Everything that is not a frontal knee: other body parts as negatives, and what else lies on films with knees.
+"""Everything that is not a frontal knee: other body parts, and what else lies on films with knees.
 
 >>> canvas = Canvas(300, 300, 1.0)
 >>> draw_other("hand", canvas, np.random.default_rng(0), age_years=6.5)
@@ -75,7 +75,7 @@ def draw_other(
     age_years : float
         Age of the child (0 to adult): sets size and ossification.
     pose : Pose or None
-        Place of the part's zero, view and magnification; ``w`` (proximal) is up at turn 0. None places it at random.
+        Place of the part's zero, view and magnification; ``w`` (proximal) is up at turn 0. None: at random.
 
     Raises
     ------
@@ -109,8 +109,11 @@ def draw_other(
 
 
 def draw_holder_hand(canvas: Canvas, rng: np.random.Generator, near: tuple[float, float]) -> None:
-    """Adds the hand of an adult who holds a child: it comes in over the edge nearest to ``near`` (x, y in mm of film)
-    and its fingers reach at least there and some centimetres into the film."""
+    """Adds the hand of an adult who holds a child.
+
+    It comes in over the edge nearest to ``near`` (x, y in mm of film); its fingers reach at least there
+    and some centimetres into the film.
+    """
     height, width = (n * canvas.spacing_mm for n in canvas.shape)
     x, y = near
     ways = {(0, 1): y, (0, -1): height - y, (1, 0): x, (-1, 0): width - x}
@@ -148,7 +151,7 @@ def draw_foot_and_ankle(
     fibula_x_mm: float | None = None,
     plantar_deg: float | None = None,
 ) -> None:
-    """Adds ankle and foot below a lower leg that somebody else has drawn; where both lie, the larger path counts.
+    """Adds ankle and foot below a lower leg drawn before; where both lie, the larger path counts.
 
     Parameters
     ----------
@@ -185,7 +188,7 @@ def draw_hip(
     shaft_half_mm: float | None = None,
     flesh: bool = True,
 ) -> None:
-    """Adds hip and half pelvis above a femoral shaft that somebody else has drawn; the larger path counts.
+    """Adds hip and half pelvis above a femoral shaft drawn before; where both lie, the larger path counts.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Hand, wrist, forearm and elbow of a child of any age.
 
-Frame of the hand: zero at the middle of the wrist joint, ``x`` to the thumb, ``y`` to the fingertips. Frame of the
-arm: zero at the elbow, ``x`` lateral (the thumb's side), ``y`` to the hand, ``z`` to the front. Lengths are common
-adult means; ages of the centres follow the usual tables (mean of both sexes), in years.
+Frame of the hand: zero at the middle of the wrist joint, ``x`` to the thumb, ``y`` to the fingertips. Frame
+of the arm: zero at the elbow, ``x`` lateral (the thumb's side), ``y`` to the hand, ``z`` to the front.
+Lengths are common adult means in mm; ages of the centres follow the usual tables (mean of both sexes), in
+years.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def finger_plate(phalanx: int, height: float) -> Plate:
     )
 
 
-def draw_hand_bones(hand: Part, *, bend: float, spread: float, flesh: bool = True) -> None:
+def draw_hand_bones(hand: Part, *, bend: float, spread: float) -> None:
     """Carpals, metacarpals and phalanges.
 
     Parameters
@@ -98,19 +99,18 @@ def draw_hand_bones(hand: Part, *, bend: float, spread: float, flesh: bool = Tru
             appears=appears + rng.normal(0, 0.3),
             full=full,
         )
-    if flesh:
-        hand.flesh(
-            (0, -40, 0),
-            (-2, 97, 0),
-            (20, 13),
-            (27, 18),
-            (30, 19),
-            (36, 18),
-            (41, 15),
-            (40, 11),
-            (36, 9),
-            caps=(1.0, 0.5),
-        )
+    hand.flesh(
+        (0, -40, 0),
+        (-2, 97, 0),
+        (20, 13),
+        (27, 18),
+        (30, 19),
+        (36, 18),
+        (41, 15),
+        (40, 11),
+        (36, 9),
+        caps=(1.0, 0.5),
+    )
     for i, (base, degrees, lengths, widths) in enumerate(RAYS):
         thumb = i == 0
         degrees = degrees * spread + rng.normal(0, 2.5) + (rng.uniform(-14, 10) if thumb else 0)
@@ -149,7 +149,7 @@ def draw_hand_bones(hand: Part, *, bend: float, spread: float, flesh: bool = Tru
                 wide=wide,
             )
             gap = way * 1.8
-            if flesh and (j > 0 or thumb):
+            if j > 0 or thumb:
                 r = (10.5, 9.2, 8.2)[min(j, 2)] * (1.25 if thumb else 1.0) * widths[2] / 7.6
                 back, on = (12 if j == 1 else 7), (7 if j == len(lengths) - 1 else 4)
                 hand.flesh(
@@ -168,8 +168,8 @@ def draw_hand_bones(hand: Part, *, bend: float, spread: float, flesh: bool = Tru
             degrees *= 0.95
 
 
-def draw_forearm_bones(arm: Part, *, cross: float = 0.0, whole: bool = True, flesh: bool = True) -> None:
-    """Radius and ulna from the elbow (zero) to the wrist; ``cross`` 1 lies pronated with the radius over the ulna."""
+def draw_forearm_bones(arm: Part, *, cross: float = 0.0) -> None:
+    """Radius and ulna from the elbow (zero) to the wrist; ``cross`` 1: pronated, the radius over the ulna."""
     radius_plate_near, radius_plate = Plate(6, 4.8, 9.5, 15.5), Plate(9, 0.9, 8.5, 17.0)
     olecranon, ulna_plate = Plate(7, 9.2, 12.5, 15.0), Plate(7, 6.2, 11.5, 17.0)
     wrist_x, ulna_x = 4.0 * (1 - 0.4 * cross), -17.0 + 4 * cross
@@ -201,23 +201,22 @@ def draw_forearm_bones(arm: Part, *, cross: float = 0.0, whole: bool = True, fle
     if arm.age_years > 8:
         arm.body((wrist_x + 12, RADIUS_MM - 2, 2), (wrist_x + 16, RADIUS_MM + 14, 2), tube(4.5, 4, 2.5))
         arm.body((ulna_x - 5, ULNA_MM - 12, -4), (ulna_x - 7, ULNA_MM + 1, -4), tube(3, 2, 1.5))
-    if flesh:
-        arm.flesh(
-            (0, -42, -4),
-            (-3, 268, 0),
-            (38, 36),
-            (43, 40),
-            (45, 40),
-            (42, 36),
-            (35, 29),
-            (29, 22),
-            (26, 18),
-            (25, 17),
-            caps=(1.0, 0.5),
-        )
+    arm.flesh(
+        (0, -42, -4),
+        (-3, 268, 0),
+        (38, 36),
+        (43, 40),
+        (45, 40),
+        (42, 36),
+        (35, 29),
+        (29, 22),
+        (26, 18),
+        (25, 17),
+        caps=(1.0, 0.5),
+    )
 
 
-def draw_humerus(arm: Part, *, flexed_deg: float, length_mm: float = 400.0, flesh: bool = True) -> None:
+def draw_humerus(arm: Part, *, flexed_deg: float, length_mm: float = 400.0) -> None:
     """The distal humerus, the forearm being straight along ``y`` and the elbow flexed by an angle."""
     upper = arm.joint((0, 0, 0), turn("x", -flexed_deg))
     share = 170.0 / max(length_mm, 171.0)
@@ -230,17 +229,16 @@ def draw_humerus(arm: Part, *, flexed_deg: float, length_mm: float = 400.0, fles
     upper.lump((12, -2, 6), (10.5, 9.5, 11), appears=0.8, full=12, trabecular=0.18)
     upper.lump((-28, -16, -2), (5.5, 9, 6), along=(0.25, 0.97, 0), appears=5, full=12, trabecular=0.2)
     upper.lump((26, -14, 0), (3.5, 7, 5), along=(-0.3, 0.95, 0), appears=10.5, full=13)
-    if flesh:
-        upper.flesh(
-            (0, -length_mm - 20, 0),
-            (0, 34, -2),
-            (48, 52),
-            (45, 48),
-            (43, 43),
-            (43, 40),
-            (40, 37),
-            caps=(0.1, 1.0),
-        )
+    upper.flesh(
+        (0, -length_mm - 20, 0),
+        (0, 34, -2),
+        (48, 52),
+        (45, 48),
+        (43, 43),
+        (43, 40),
+        (40, 37),
+        caps=(0.1, 1.0),
+    )
 
 
 def draw_hand(part: Part) -> None:

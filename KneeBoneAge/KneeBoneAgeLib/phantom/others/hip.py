@@ -1,8 +1,8 @@
 """Hip with the pelvis, the lumbar vertebrae, and the thigh without its knee.
 
-Frame of the pelvis: zero between the hips, ``x`` to the right of the film, ``y`` to the feet. Frame of a side: zero
-at the middle of the femoral head, ``x`` lateral. Lengths are common adult means in mm, ages of the centres the usual
-tables in years.
+Frame of the pelvis: zero between the hips, ``x`` to the right of the film, ``y`` to the feet. Frame of a
+side: zero at the middle of the femoral head, ``x`` lateral. Lengths are common adult means in mm, ages of
+the centres the usual tables in years.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 
 def draw_femur_end(side: Part, *, shaft_mm: float, shaft_half: float = 14.0, flesh: bool = True) -> None:
-    """The proximal femur: ``side`` has its zero at the middle of the head, ``x`` lateral, ``shaft_mm`` of shaft."""
+    """The proximal femur with ``shaft_mm`` of its shaft: ``side`` has its zero at the middle of the head."""
     neck_x, neck_y = 40.0, 32.0
     if flesh:
         side.flesh(
@@ -132,7 +132,13 @@ def draw_sacrum(pelvis: Part) -> None:
 
 
 def draw_vertebrae(
-    part: Part, *, bottom_mm: float, count: int, height_mm=36.0, half_mm=24.0, shrink=0.97
+    part: Part,
+    *,
+    bottom_mm: float,
+    count: int,
+    height_mm: float = 36.0,
+    half_mm: float = 24.0,
+    shrink: float = 0.97,
 ) -> None:
     """Vertebral bodies with discs, pedicles, transverse and spinous processes, upwards from ``bottom_mm``."""
     y, h, w = bottom_mm, height_mm, half_mm

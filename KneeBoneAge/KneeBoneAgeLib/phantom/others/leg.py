@@ -1,8 +1,8 @@
 """Foot, ankle and the lower leg without its knee.
 
-Frame of the leg: zero at the ankle joint, ``x`` lateral, ``y`` to the sole, ``z`` to the front. Frame of the
-foot: ``x`` lateral, ``y`` to the toes, ``z`` to the back of the foot. Lengths are common adult means in mm, ages
-of the centres the usual tables in years.
+Frame of the leg: zero at the ankle joint, ``x`` lateral, ``y`` to the sole, ``z`` to the front. Frame of
+the foot: ``x`` lateral, ``y`` to the toes, ``z`` to the back of the foot. Lengths are common adult means in
+mm, ages of the centres the usual tables in years.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import numpy as np
 from KneeBoneAgeLib.phantom.others.rods import Profile, tube
 from KneeBoneAgeLib.phantom.others.skeleton import Part, Plate, turn
 
+Triple = tuple[float, float, float]
+
 # Tarsal: from, to (foot frame), profile of half sizes (width, depth), ages appears and full.
-TARSALS = (
+TARSALS: tuple[tuple[Triple, Triple, Profile, float, float], ...] = (
     (
         (2, -24, -16),
         (-5, 36, -24),
@@ -36,7 +38,7 @@ TARSALS = (
 )
 
 # Ray of the foot: base and head of the metatarsal, half widths (base, shaft, head), lengths of the phalanges.
-TOES = (
+TOES: tuple[tuple[Triple, Triple, Triple, tuple[float, ...]], ...] = (
     ((-19, 74, -40), (-25, 134, -62), (10.5, 7.2, 11.0), (31, 23)),
     ((-8, 68, -33), (-8, 141, -61), (7.0, 4.0, 5.8), (27, 13, 10)),
     ((3, 71, -36), (6, 138, -62), (6.5, 3.6, 5.4), (25, 11, 9)),
@@ -62,26 +64,26 @@ FIBULA_DISTAL: Profile = (
 )
 TIBIA_PLATE, FIBULA_PLATE = Plate(11, 0.5, 5.5, 16.5), Plate(25, 1.0, 7.0, 16.5)
 
-def draw_foot_bones(foot: Part, *, curl_deg: float = 10.0, flesh: bool = True) -> None:
+
+def draw_foot_bones(foot: Part, *, curl_deg: float = 10.0) -> None:
     """Tarsals, metatarsals and toes in the frame of the foot."""
     rng = foot.rng
-    if flesh:
-        foot.flesh(
-            (3, -66, -50),
-            (-2, 150, -62),
-            (24, 26),
-            (32, 34),
-            (34, 38),
-            (35, 37),
-            (38, 31),
-            (42, 24),
-            (46, 17),
-            (46, 13),
-            (38, 10),
-            caps=(0.9, 0.6),
-        )
-        foot.flesh((1, 0, 20), (0, 46, -46), (27, 26), (31, 30), (31, 24), caps=(1.0, 1.0))
-        foot.flesh((1, -9, 30), (2, -40, -54), (27, 27), (28, 27), (28, 28), (27, 26), caps=(1.0, 1.0))
+    foot.flesh(
+        (3, -66, -50),
+        (-2, 150, -62),
+        (24, 26),
+        (32, 34),
+        (34, 38),
+        (35, 37),
+        (38, 31),
+        (42, 24),
+        (46, 17),
+        (46, 13),
+        (38, 10),
+        caps=(0.9, 0.6),
+    )
+    foot.flesh((1, 0, 20), (0, 46, -46), (27, 26), (31, 30), (31, 24), caps=(1.0, 1.0))
+    foot.flesh((1, -9, 30), (2, -40, -54), (27, 27), (28, 27), (28, 28), (27, 26), caps=(1.0, 1.0))
     for a, b, profile, appears, full in TARSALS:
         grown = foot.grown(appears, full)
         if grown == 0:
@@ -99,9 +101,9 @@ def draw_foot_bones(foot: Part, *, curl_deg: float = 10.0, flesh: bool = True) -
     heel = foot.grown(7.5, 11)
     if heel and foot.age_years < 15.5:
         foot.body((2, -63, -62), (2, -58, -61), ((0, 12, 18), (1, 13, 19)), widen=heel, caps=(0.5, 0.15))
-    for i, (base, head, widths, lengths) in enumerate(TOES):
+    for i, (near, far, widths, lengths) in enumerate(TOES):
         big = i == 0
-        base, head = np.array(base, float), np.array(head, float)
+        base, head = np.array(near), np.array(far)
         way = (head - base) / np.linalg.norm(head - base)
         plate = Plate(9.0 if not big else 8.0, 3.0, 10.0, 15.5)
         foot.bone(
@@ -137,33 +139,33 @@ def draw_foot_bones(foot: Part, *, curl_deg: float = 10.0, flesh: bool = True) -
                 cortex_mm=1.4,
                 marrow=0.15,
             )
-            if flesh:
-                r = (9.0 - 0.6 * j) * (1.45 if big else 1.0)
-                foot.flesh(
-                    point - way * (16 if j == 0 else 5),
-                    tip + way * (6 if last else 3),
-                    (r, r),
-                    (r, 0.9 * r),
-                    (0.9 * r, 0.85 * r),
-                    caps=(0.8, 1.0),
-                )
+            r = (9.0 - 0.6 * j) * (1.45 if big else 1.0)
+            foot.flesh(
+                point - way * (16 if j == 0 else 5),
+                tip + way * (6 if last else 3),
+                (r, r),
+                (r, 0.9 * r),
+                (0.9 * r, 0.85 * r),
+                caps=(0.8, 1.0),
+            )
             point, pitch = tip + way * 1.3, pitch - curl * (1.6 if j else 0.8)
 
 
 def draw_ankle_bones(
-    leg: Part, *, shaft_mm: float, tibia_half=12.0, fibula_half=6.3, fibula_x=27.0, flesh: bool = True
+    leg: Part,
+    *,
+    shaft_mm: float,
+    tibia_half: float = 12.0,
+    fibula_half: float = 6.3,
+    fibula_x: float = 27.0,
 ) -> None:
     """The distal ends of tibia and fibula with ``shaft_mm`` (adult mm) of their shafts above the joint."""
 
     def ended(profile: Profile, half: float, ring_mm: float) -> Profile:
         """The distal ``ring_mm`` of a profile keep their shape however long the shaft is."""
-        share = min(ring_mm / shaft_mm, 0.97)
-        return tuple(
-            (0.0 if t == 0 else 1 - (1 - t) * share / 0.4, half, half)
-            if t <= 0.6
-            else (1 - (1 - t) * share / 0.4, w, d)
-            for t, w, d in profile
-        )
+        share = min(ring_mm / shaft_mm, 0.97) / 0.4
+        flare = tuple((1 - (1 - t) * share, w, d) for t, w, d in profile if t > 0.6)
+        return ((0.0, half, half), (1 - 0.4 * share, half, half), *flare)
 
     leg.bone(
         (0, -shaft_mm, 0),
@@ -194,17 +196,16 @@ def draw_ankle_bones(
             caps=(0.9, 0.9),
             widen=0.5 + 0.5 * malleolus,
         )
-    if flesh:
-        calf = max(shaft_mm, 60)
-        t = np.clip(np.linspace(calf, 0, 7) / 300, 0, 1)
-        width = np.interp(t, (0, 0.15, 0.3, 0.6, 0.85, 1), (39, 35, 38, 54, 60, 58))
-        leg.flesh(
-            (4, -calf, -8), (1, 30, -3), *((w, w * 1.02) for w in width), (34, 34), (30, 30), caps=(0.05, 1.0)
-        )
+    calf = max(shaft_mm, 60)
+    t = np.clip(np.linspace(calf, 0, 7) / 300, 0, 1)
+    width = np.interp(t, (0, 0.15, 0.3, 0.6, 0.85, 1), (39, 35, 38, 54, 60, 58))
+    leg.flesh(
+        (4, -calf, -8), (1, 30, -3), *((w, w * 1.02) for w in width), (34, 34), (30, 30), caps=(0.05, 1.0)
+    )
 
 
 def foot_frame(leg: Part, plantar_deg: float, in_deg: float = 0.0) -> Part:
-    """The frame of the foot at the ankle, the foot pointing ``plantar_deg`` downwards (0 is at right angles)."""
+    """The frame of the foot at the ankle, pointing ``plantar_deg`` downwards from a right angle."""
     p = np.radians(plantar_deg)
     toes = np.array([0, np.sin(p), np.cos(p)])
     up = np.array([0, -np.cos(p), np.sin(p)])

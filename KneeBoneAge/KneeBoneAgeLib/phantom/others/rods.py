@@ -1,7 +1,7 @@
 """Profiles of bodies along their axis, and their beam paths on blocks of pixels.
 
-A body is drawn from two tables over its seen length: the squared half width, and the path per half width. The chord
-at a distance u from the axis is then √(half² − u²) times the second.
+A body is drawn from two tables over its seen length: the squared half width, and the path per half width.
+The chord at a distance u from the axis is then √(half² − u²) times the second.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def look_up(tables: tuple[np.ndarray, np.ndarray], u_squared: np.ndarray, index:
 
 @dataclass(frozen=True)
 class Line:
-    """The axis of a body on the film: start, direction and length in mm, table nodes per mm, reach to its sides."""
+    """A body's axis on the film: start, direction, length in mm, table nodes per mm, reach to its sides."""
 
     x_mm: float
     y_mm: float
@@ -85,9 +85,9 @@ class Line:
         return rows.stop > rows.start and columns.stop > columns.start
 
     def blocks(self, canvas: Canvas) -> Iterator[tuple[slice, slice, np.ndarray, np.ndarray]]:
-        """Blocks of pixels along the body with their distance from the axis (mm) and their index in the padded tables.
+        """Blocks of pixels along the body, their distance from the axis (mm) and index in the padded tables.
 
-        Blocks are small enough for their arrays to stay in cache, and narrow where the body lies obliquely.
+        They are small enough for their arrays to stay in cache, and narrow where the body lies obliquely.
         """
         everything, columns = self._span(canvas, 0, canvas.shape[0])
         height = max(4, BLOCK_PIXELS // max(columns.stop - columns.start, 1))

@@ -1,16 +1,16 @@
-"""The drawing kit of the other body parts: bones between two points of a three-dimensional part, seen on the film.
+"""The drawing kit of the other body parts: bones between two points of a part, seen on the film.
 
-A part is written as tables of an adult's bones in mm and scaled to a child. Part frame, in adult mm: ``x`` across,
-``y`` along the limb (down the film when nothing is turned), ``z`` towards the viewer. A bone is a straight or bowed
-body between two points; its section is an ellipse whose half axes follow a profile, and its mineral is the outer
-body less the marrow. Foreshortened bones keep their mineral.
+A part is written as tables of an adult's bones in mm and scaled to a child. Part frame, in adult mm: ``x``
+across, ``y`` along the limb (down the film when nothing is turned), ``z`` towards the viewer. A bone is a
+straight or bowed body between two points; its section is an ellipse whose half axes follow a profile, and
+its mineral is the outer body less the marrow. Foreshortened bones keep their mineral.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import uniform_filter
@@ -18,7 +18,9 @@ from scipy.ndimage import uniform_filter
 from KneeBoneAgeLib.phantom.others.rods import UNIT, Line, Profile, block, curves, look_up, padded
 from KneeBoneAgeLib.phantom.solids import Canvas, Pose
 
-ADULT_YEARS = 19.0
+Point = tuple[float, float, float] | np.ndarray
+"""A point or a direction of the part frame, in adult mm."""
+Pair = tuple[float, float]
 
 
 def size_at(age_years: float) -> float:
@@ -63,8 +65,9 @@ def turn(axis: str, degrees: float) -> np.ndarray:
 class Part:
     """A body part on its way to a canvas: its layers, its place and its maturity.
 
-    ``matrix`` (3, 3) turns part mm into film mm (x right, y down, z to the viewer) and includes size and mirroring;
+    ``matrix`` (3, 3) turns part mm into film mm (x right, y down, z to the viewer), with size and mirroring;
     ``origin`` (3,) is where the part's zero lies. ``girth`` scales widths and ``flesh_girth`` soft tissue.
+    ``age_years`` is that of the bones, a little off the child's.
     """
 
     canvas: Canvas
@@ -75,9 +78,9 @@ class Part:
     size: float
     girth: float
     flesh_girth: float
-    density: float = 1.0
-    soft: np.ndarray = field(default=None)  # type: ignore[assignment]
-    mineral: np.ndarray = field(default=None)  # type: ignore[assignment]
+    density: float
+    soft: np.ndarray
+    mineral: np.ndarray
 
     @classmethod
     def placed(cls, canvas: Canvas, rng: np.random.Generator, age_years: float, pose: Pose) -> Part:
@@ -102,13 +105,13 @@ class Part:
             np.zeros(canvas.shape, np.float32),
         )
 
-    def joint(self, at: Sequence[float], rotation: np.ndarray | None = None) -> Part:
+    def joint(self, at: Point, rotation: np.ndarray | None = None) -> Part:
         """The same part beyond a joint: a frame with its zero ``at`` and turned by ``rotation``."""
         matrix = self.matrix if rotation is None else self.matrix @ rotation
         return replace(self, origin=self.origin + self.matrix @ np.asarray(at, float), matrix=matrix)
 
     def finish(self, join: bool = False) -> None:
-        """Adds the part's layers to the canvas; ``join`` takes the larger path, for what belongs to the same body."""
+        """Adds the part's layers to the canvas; ``join`` takes the larger path, within one and the same body."""
         blur = max(1, round(4.0 * self.size / self.canvas.spacing_mm))
         soft = uniform_filter(self.soft, blur, mode="nearest")
         combine = np.maximum if join else np.add
@@ -123,32 +126,38 @@ class Part:
 
     def body(
         self,
-        a,
-        b,
+        a: Point,
+        b: Point,
         profile: Profile,
         *,
-        caps=(0.9, 0.9),
-        span=(0.0, 1.0),
-        widen=1.0,
-        cortex_mm=None,
-        end_cortex_mm=0.7,
-        marrow=0.04,
-        trabecular=0.2,
-        bow_mm=0.0,
-        wide=(1.0, 0.0, 0.0),
-        flesh=False,
-        amount=1.0,
+        caps: Pair = (0.9, 0.9),
+        span: Pair = (0.0, 1.0),
+        widen: float = 1.0,
+        cortex_mm: float | None = None,
+        end_cortex_mm: float = 0.7,
+        marrow: float = 0.04,
+        trabecular: float = 0.2,
+        bow_mm: float = 0.0,
+        wide: Point = (1.0, 0.0, 0.0),
+        flesh: bool = False,
+        amount: float = 1.0,
     ) -> None:
         """Draws one body between part points ``a`` and ``b``.
 
         Parameters
         ----------
         caps : (float, float)
-            Length of the rounding of either end as a fraction of the half width there; 0.2 is blunt, 1 is round.
+            Length of the rounding of either end as a fraction of the half width there; 1 is round.
         span : (float, float)
             The stretch of the profile that is drawn.
+        widen : float
+            Factor on the widths.
         cortex_mm : float or None
             Wall of the shaft; None for a short bone with a thin shell all round.
+        end_cortex_mm, marrow, trabecular : float
+            Wall of the ends, and the share of mineral within the shaft and within the ends.
+        bow_mm : float
+            Height of a sideways bow.
         wide : 3-vector
             Direction of the section's width in the part frame.
         flesh : bool
@@ -192,7 +201,7 @@ class Part:
         s = np.arange(count) * (seen / (count - 1))
         rounding = 1 / max(caps[0] * half[0], 0.1), 1 / max(caps[1] * half[-1], 0.1)
 
-        def tables(inset, end_inset: float, share) -> tuple[np.ndarray, np.ndarray]:
+        def tables(inset: Any, end_inset: float, share: Any) -> tuple[np.ndarray, np.ndarray]:
             """Squared half width, and path per half width, with the wall and the ends moved inwards."""
             first = np.minimum(np.maximum((s - end_inset) * rounding[0], 0), 1)
             last = np.minimum(np.maximum((s[::-1] - end_inset) * rounding[1], 0), 1)
@@ -218,24 +227,24 @@ class Part:
             path = look_up(outer, u, index)
             if inner is not None:
                 path -= look_up(inner, u, index)
-            block = layer[rows, columns]
+            area = layer[rows, columns]
             if flesh and amount > 0:
-                np.maximum(block, path, out=block)
+                np.maximum(area, path, out=area)
             else:
-                block += path
+                area += path
 
     def bone(
         self,
-        a,
-        b,
+        a: Point,
+        b: Point,
         profile: Profile,
         *,
         start: Plate | None = None,
         end: Plate | None = None,
-        caps=(0.7, 0.7),
-        **look,
+        caps: Pair = (0.7, 0.7),
+        **look: Any,
     ) -> None:
-        """A long bone with an epiphysis at either end as the age has it: cartilage, centre, plate, or fused."""
+        """A long bone; its ends as the age has them: cartilage, a centre, an open plate, or fused."""
         length = self.size * float(np.linalg.norm(np.subtract(b, a)))
         cut, blunt = [0.0, 1.0], list(caps)
         for i, plate in enumerate((start, end)):
@@ -243,10 +252,8 @@ class Part:
                 continue
             share = plate.height_mm / float(np.linalg.norm(np.subtract(b, a)))
             grown = self.grown(plate.appears, plate.covers)
-            gap_mm = np.interp(self.age_years, (0, 6, 13, 17), (2.2, 1.8, 1.4, 1.0)) * min(
-                1.0, 0.08 * plate.height_mm + 0.4
-            )
-            gap = gap_mm / length
+            gap_mm = np.interp(self.age_years, (0, 6, 13, 17), (2.2, 1.8, 1.4, 1.0))
+            gap = float(gap_mm) * min(1.0, 0.08 * plate.height_mm + 0.4) / length
             share = max(share, gap * 1.6)
             # An end whose centre is small is mostly cartilage, so the shaft stops a little further back.
             cut[i] = share if i == 0 else 1 - share
@@ -258,30 +265,23 @@ class Part:
             low, high = max(near - thick, 0.0), near
             round_end = (max(caps[i], 1.0 - 0.5 * grown), max(0.2, 0.9 - 0.75 * grown))
             widen = 0.16 + 0.86 * grown
-            if i == 0:
-                self.body(
-                    a,
-                    b,
-                    profile,
-                    caps=round_end,
-                    span=(low, high),
-                    widen=widen,
-                    **(look | {"cortex_mm": None}),
-                )
-            else:
-                self.body(
-                    a,
-                    b,
-                    profile,
-                    caps=round_end[::-1],
-                    span=(1 - high, 1 - low),
-                    widen=widen,
-                    **(look | {"cortex_mm": None}),
-                )
-        self.body(a, b, profile, caps=tuple(blunt), span=(cut[0], cut[1]), **look)
+            if i == 1:
+                low, high, round_end = 1 - high, 1 - low, round_end[::-1]
+            centre = look | {"caps": round_end, "span": (low, high), "widen": widen, "cortex_mm": None}
+            self.body(a, b, profile, **centre)
+        self.body(a, b, profile, caps=(blunt[0], blunt[1]), span=(cut[0], cut[1]), **look)
 
-    def lump(self, centre, half, *, along=(0.0, 1.0, 0.0), appears=-1.0, full=0.0, **look) -> None:
-        """A short bone: half sizes (width, length, depth) in mm, ossifying from ``appears`` until ``full`` years."""
+    def lump(
+        self,
+        centre: Point,
+        half: tuple[float, float, float],
+        *,
+        along: Point = (0.0, 1.0, 0.0),
+        appears: float = -1.0,
+        full: float = 0.0,
+        **look: Any,
+    ) -> None:
+        """A short bone of half sizes (width, length, depth) in mm, ossifying from ``appears`` to ``full``."""
         grown = self.grown(appears, full)
         if grown == 0:
             return
@@ -296,19 +296,21 @@ class Part:
             **({"caps": (min(0.9, ratio), min(0.9, ratio))} | look),
         )
 
-    def flesh(self, a, b, *halves: tuple[float, float], caps=(0.8, 0.8), **look) -> None:
+    def flesh(self, a: Point, b: Point, *halves: Pair, caps: Pair = (0.8, 0.8), **look: Any) -> None:
         """Soft tissue through evenly spaced half sizes (width, depth) in mm."""
         t = np.linspace(0, 1, len(halves))
         profile = tuple((float(x), float(w), float(d)) for x, (w, d) in zip(t, halves, strict=True))
         self.body(a, b, profile, caps=caps, flesh=True, **look)
 
-    def arc(self, centre, half, degrees, half_width: float, wall_mm: float) -> None:
-        """A curved rod along an ellipse around ``centre`` with half axes (x, y), over an arc (from, to) in degrees,
-        0 to the right and 90 down the part. Drawn flat, as ribs and rims are."""
+    def arc(self, centre: Point, half: Pair, degrees: Pair, half_width: float, wall_mm: float) -> None:
+        """A curved rod along an ellipse around ``centre`` with half axes (x, y), drawn flat, like ribs.
+
+        ``degrees`` (from, to) is the arc, 0 to the right and 90 down the part.
+        """
         middle = self.origin + self.matrix @ np.asarray(centre, float)
         basis = self.matrix[:2, :2]
         rx, ry = half
-        angles = np.radians(np.linspace(*degrees, 25))
+        angles = np.radians(np.linspace(degrees[0], degrees[1], 25))
         points = middle[:2, None] + basis @ np.stack([rx * np.cos(angles), ry * np.sin(angles)])
         hw = half_width * self.size
         spacing = self.canvas.spacing_mm

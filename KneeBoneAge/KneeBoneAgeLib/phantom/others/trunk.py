@@ -1,10 +1,12 @@
 """Shoulder, chest and lumbar spine, simply drawn.
 
-Frames have ``x`` across the film, ``y`` to the feet. The shoulder's zero is the middle of the humeral head with ``x``
-lateral; the chest's the middle of the thorax; the spine's the middle of the lumbar column.
+Frames have ``x`` across the film, ``y`` to the feet. The shoulder's zero is the middle of the humeral head
+with ``x`` lateral; the chest's the middle of the thorax; the spine's the middle of the lumbar column.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,7 @@ HUMERUS_PROXIMAL: Profile = (
 )
 
 
-def draw_ribs(chest: Part, sides=(-1, 1)) -> None:
+def draw_ribs(chest: Part, sides: tuple[int, ...] = (-1, 1)) -> None:
     """Ten ribs a side, each a back arc and most a front arc, and the lung's air."""
     for sign in sides:
         chest.flesh(
@@ -48,7 +50,7 @@ def draw_ribs(chest: Part, sides=(-1, 1)) -> None:
 
 def draw_scapula_and_clavicle(side: Part) -> None:
     """Scapula and clavicle: ``side`` has its zero at the humeral head, ``x`` lateral."""
-    look = {"cortex_mm": 1.6, "marrow": 0.15, "trabecular": 0.22}
+    look: dict[str, Any] = {"cortex_mm": 1.6, "marrow": 0.15, "trabecular": 0.22}
     side.body((-32, -22, 0), (-33, 22, 0), ((0, 8, 10), (0.5, 7, 13), (1, 8, 10)), **look)
     side.body((-36, 14, 0), (-78, 118, -10), ((0, 8, 7), (0.5, 5, 6), (1, 6, 5)), **look)
     side.body((-112, -50, -10), (-80, 116, -10), ((0, 4, 4), (1, 5, 5)), bow_mm=6, **look)
