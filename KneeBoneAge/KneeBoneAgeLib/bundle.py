@@ -88,14 +88,13 @@ class Metric(_Section):
 
 
 class IntervalCalibration(_Section):
-    """`intervals.Calibration` as JSON, and the age by sex from which on a knee is reported as mature."""
+    """`intervals.Calibration` as JSON."""
 
     level: float = Field(gt=0, lt=1)
     target: Literal["true", "assigned"]
     edges_months: tuple[Months, ...]
     shift: tuple[float, ...]
     count: tuple[int, ...]
-    mature_from_months: dict[Literal["F", "M"], Months] | None = None
 
     @model_validator(mode="after")
     def _one_shift_a_band(self) -> Self:
@@ -103,6 +102,17 @@ class IntervalCalibration(_Section):
         if len(self.shift) != bands or len(self.count) != bands:
             raise ValueError(f"{bands} age bands need as many shifts and counts")
         return self
+
+
+class Calibrations(_Section):
+    """One calibration for each case of what is known beside the picture (sex, chronological age), and the age by
+    sex from which on a knee is reported as mature."""
+
+    sex_age: IntervalCalibration
+    sex: IntervalCalibration
+    age: IntervalCalibration
+    none: IntervalCalibration
+    mature_from_months: dict[Literal["F", "M"], Months] | None = None
 
 
 class FileEntry(_Section):
@@ -123,7 +133,7 @@ class Manifest(_Section):
     preprocessing: dict[str, JsonValue]
     training_data: TrainingData
     metrics: tuple[Metric, ...] = ()
-    calibration: IntervalCalibration
+    calibration: Calibrations
     refusal_file: str | None = None
     intended_use: str
     licence: str
@@ -269,7 +279,7 @@ def card(bundle: Bundle) -> str:
         f"Networks      {net.folds} x {net.network.backbone} at {net.network.image_size} px on {inputs}",
         f"Finder        {finder}",
         f"Scale         {net.months_from:g} to {net.months_to:g} months in {net.network.bins} bins",
-        f"Intervals     {facts.calibration.level:.0%} of {facts.calibration.target} bone ages, by age band",
+        f"Intervals     {facts.calibration.sex_age.level:.0%} of {facts.calibration.sex_age.target} bone ages, by age band",
     ]
     for sex, months in (facts.calibration.mature_from_months or {}).items():
         lines.append(f"Mature        from {months:g} months on ({sex})")

@@ -97,9 +97,11 @@ class Estimator:
         self.finder = KneeFinder(
             bundle.load_tensors(FINDER_FILE), dict(manifest.architecture.finder), device=self.device
         )
-        stored = manifest.calibration.model_dump()
-        self.mature_from = stored.pop("mature_from_months") or {}
-        self.calibration = Calibration.from_json(stored)
+        self.calibrations = {
+            case: Calibration.from_json(getattr(manifest.calibration, case).model_dump())
+            for case in ("sex_age", "sex", "age", "none")
+        }
+        self.mature_from = manifest.calibration.mature_from_months or {}
         self.gate = None
         if manifest.refusal_file:
             tensors = bundle.load_tensors(manifest.refusal_file)
@@ -128,7 +130,7 @@ class Estimator:
             return FilmEstimate(film, finding, ())
         fold_probabilities, features = self.look(film, finding.knees)
         probabilities = fold_probabilities.mean(0)
-        low, high = self.calibration.interval(probabilities)
+        low, high = self.calibration_of(film).interval(probabilities)
         answers = self.gate.answer(features) if self.gate is not None else [None] * len(finding.knees)
         knees = tuple(
             self._knee(film, crop, fold_probabilities[:, i], probabilities[i], (float(low[i]), float(high[i])), answers[i])
@@ -185,12 +187,17 @@ class Estimator:
             withheld_bone_age_months=months if reason is not None else None,
             at_least_months=interval[0] if mature else None,
             interval_months=interval if reason is None else None,
-            interval_level=self.calibration.level,
+            interval_level=self.calibration_of(film).level,
             mature=mature,
             probabilities=probabilities,
             bin_months=self.bin_months,
             fold_months=tuple(float(m) for m in mean_months(fold_probabilities)),
         )
+
+    def calibration_of(self, film: Film) -> Calibration:
+        """The calibration for what is known of the child beside the picture."""
+        known = ("sex", film.sex), ("age", film.age_months)
+        return self.calibrations["_".join(name for name, value in known if value is not None) or "none"]
 
     def _is_mature(self, sex: str | None, probabilities: NDArray[np.float64]) -> bool:
         """More likely than not beyond the age from which the knee of this sex no longer changes."""

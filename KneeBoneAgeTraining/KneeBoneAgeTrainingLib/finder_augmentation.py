@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from KneeBoneAgeLib.segmentation import REFERENCE_WIDTH_PX, STRIDE
 from torch import Tensor
 from torch.nn import functional
+
+from KneeBoneAgeLib.segmentation import REFERENCE_WIDTH_PX, STRIDE
 
 Knee = tuple[float, float, float, float, bool]
 

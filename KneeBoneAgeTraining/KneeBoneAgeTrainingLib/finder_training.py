@@ -23,6 +23,10 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
 from KneeBoneAgeLib.crop import iou
 from KneeBoneAgeLib.segmentation import (
     DEFAULT_CONFIG,
@@ -33,9 +37,6 @@ from KneeBoneAgeLib.segmentation import (
     Maps,
     decode,
 )
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from .finder_augmentation import Views, draw_views, plain_views
 
@@ -231,8 +232,7 @@ def losses(maps: Maps, labels: Tensor, targets: Targets) -> dict[str, Tensor]:
         "offset": joint_loss(0.25, maps.offset[picture, :, row, col], offset),
         "width": 4.0 * joint_loss(0.05, maps.log_width[picture, row, col], log_width[:, 0]),
         "angle": joint_loss(0.1, maps.angle[picture, row, col], angle[:, 0]),
-        "fibula": 0.5
-        * functional.binary_cross_entropy_with_logits(
+        "fibula": functional.binary_cross_entropy_with_logits(
             maps.fibula[picture, row, col], left[:, 0], reduction="sum"
         )
         / count,
@@ -330,7 +330,7 @@ class FinderTraining(lightning.LightningModule):
         # A machine that slept, or a long evaluation, is not training time.
         self.spent += min(now - self._since, 10.0)
         self._since = now
-        warm = min(1.0, (self.global_step + 1) / 200)
+        warm = min(1.0, (self.global_step + 1) / min(200, 1 + 0.05 * self.recipe.steps))
         rate = self.recipe.learning_rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.progress)) / 2)
         for group in self.optimizers().param_groups:
             group["lr"] = rate

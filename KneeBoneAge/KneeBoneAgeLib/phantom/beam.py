@@ -23,7 +23,7 @@ _MASS_ATTENUATION = {
     "titanium": (4.54, [35.87, 15.85, 4.972, 2.214, 1.213, 0.7661, 0.4052]),
     "steel": (7.87, [57.08, 25.68, 8.176, 3.629, 1.958, 1.205, 0.5952]),
 }
-_SIGNAL_FLOOR = 2e-4
+_SIGNAL_FLOOR = 1e-5
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def detect(
     area_mm2 = spacing_mm**2
     quantum = np.float32(exposure / (detector.quanta_per_mm2 * area_mm2))  # signal of one quantum
     electronic = np.float32(detector.electronic_per_mm2 * np.sqrt(area_mm2) * quantum) ** 2
-    floor = np.float32(max(_SIGNAL_FLOOR, 0.02 * exposure))
+    floor = np.float32(max(_SIGNAL_FLOOR, 0.005 * exposure))
     for first, last in row_blocks((rows, cols), bands.factor):
         top, bottom = max(0, first - passes), min(rows, last + passes)
         metal = None if metal_mm is None or not metal_mm[top:bottom].any() else metal_mm[top:bottom]

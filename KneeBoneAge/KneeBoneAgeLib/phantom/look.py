@@ -113,16 +113,17 @@ def expose(projection: Any, look: Look, rng: np.random.Generator) -> np.ndarray:
     Parameters
     ----------
     projection : Scene or Canvas
-        Beam paths `soft_mm`, `bone_mm`, `metal_mm` (float32 (rows, cols)) and `spacing_mm`, or `.canvas` with
-        them. `.knees` (each `centre_px`, `width_px`, `angle_deg`, `side`), if any, are kept free of labels and
-        collimator.
+        Beam paths `soft_mm`, `bone_mm`, `metal_mm` (float32 (rows, cols)) and `spacing_mm`, or `.canvas`
+        with them. `.knees` (each `centre_px`, `width_px`, `angle_deg`, `side`), if any, are kept free of
+        labels and collimator.
     look : Look
     rng : numpy Generator
         Noise and the places of labels.
 
     Returns
     -------
-    float32 (rows, cols) in [0, 1], bone bright (dark only if `look.damage.inverted`). `projection` stays as it is.
+    float32 (rows, cols) in [0, 1], bone bright (dark only if `look.damage.inverted`); `projection` is not
+    changed.
     """
     canvas, knees = getattr(projection, "canvas", projection), tuple(getattr(projection, "knees", ()))
     shape, spacing = canvas.soft_mm.shape, float(canvas.spacing_mm)
@@ -173,7 +174,7 @@ def expose(projection: Any, look: Look, rng: np.random.Generator) -> np.ndarray:
 
 
 def _metal_and_labels(canvas: Any, knees: tuple, look: Look, side: str | None, rng: np.random.Generator):
-    """Metal with hardware and lead letters, and the stamps (grey, cover, row, column) to burn in afterwards."""
+    """Metal with hardware and lead letters, and stamps (grey, cover, row, column) to burn in later."""
     metal = canvas.metal_mm
     lead = [label for label in look.labels if not label.burned_in]
     if lead or (look.hardware and knees):

@@ -279,7 +279,7 @@ def cast_mm(soft_mm: np.ndarray, cell_mm: float, thickness_mm: float, rng: np.ra
 
 
 def table_light(grid: CoarseGrid, lines: int, rng: np.random.Generator) -> np.ndarray:
-    """Edges of a table, mattress or cassette behind the limb, float32: steps and thin lines of a few per cent."""
+    """Edges of a table or cassette behind the limb, float32: steps and thin lines of a few per cent."""
     light = np.ones(grid.cells, np.float32)
     x = (np.arange(grid.cells[1]) / grid.cells[1] - 0.5)[None, :]
     y = (np.arange(grid.cells[0]) / grid.cells[0] - 0.5)[:, None]

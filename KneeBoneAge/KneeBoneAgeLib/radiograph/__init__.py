@@ -1,4 +1,4 @@
-"""Reading a film: a radiograph file or array becomes one settled `Film`, or a `FilmError` that says why not."""
+"""Reading a film: a radiograph file or array becomes one settled `Film`, or a `FilmError` with the reason."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def film_of_samples(
 ) -> Film:
     """Film from (rows, columns) grey samples of any type.
 
-    Up to 16 bits the whole range of the type is kept where the film uses half of it, otherwise the robust range of
-    the film is stretched; real samples inside [0, 1] count as such a range.
+    Up to 16 bits the whole range of the type is kept where the film uses half of it, otherwise the robust
+    range of the film is stretched; real samples inside [0, 1] count as such a range.
 
     Parameters
     ----------

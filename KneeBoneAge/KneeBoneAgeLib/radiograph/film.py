@@ -60,11 +60,11 @@ class Film:
         As the user gave it, "" for an array.
     spacing_mm : tuple of float or None
         (row, column) in mm; None is "uncalibrated". The best that the header offers for the plane of the
-        knee: see `spacing_source`. "ImagerPixelSpacing" alone is the detector's pitch, larger than true by the
-        unknown magnification.
+        knee: see `spacing_source`. "ImagerPixelSpacing" alone is the detector's pitch, larger than true by
+        the unknown magnification.
     spacing_source : str
-        "PixelSpacing", "ImagerPixelSpacing", "ImagerPixelSpacing/magnification", "NominalScannedPixelSpacing",
-        "file", "array" or "uncalibrated".
+        "PixelSpacing", "ImagerPixelSpacing", "ImagerPixelSpacing/magnification",
+        "NominalScannedPixelSpacing", "file", "array" or "uncalibrated".
     polarity : str
         "inverted" when the stored picture had bone dark and was turned, otherwise "normal".
     sex, age_months, side, view, body_part

@@ -1,8 +1,8 @@
-"""Grey scale: from stored samples to [0, 1] through one small table, so that the large picture is touched once.
+"""Grey scale: from stored samples to [0, 1] through one small table, so that the picture is touched once.
 
-A stored sample is a *code*; a table of float64 `values` says what each code stands for (sign, unused bits, modality
-LUT). Every decision (robust range, window) is taken on that table and a histogram of a subsample; the picture itself
-is looked up once.
+A stored sample is a *code*; a table of float64 `values` says what each code stands for (sign, unused bits,
+modality LUT). Every decision (robust range, window) is taken on that table and a histogram of a subsample;
+the picture itself is looked up once.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ def robust_range(values: Values, counts: NDArray[np.int64]) -> tuple[float, floa
         levels, shares = levels[first:last], shares[first:last]
     cumulated = np.cumsum(shares) / shares.sum()
     low = levels[np.searchsorted(cumulated, TAIL)]
-    high = levels[min(np.searchsorted(cumulated, 1 - TAIL), levels.size - 1)]
+    high = levels[min(int(np.searchsorted(cumulated, 1 - TAIL)), levels.size - 1)]
     return float(low), float(high)
 
 
 def stretch(values: Values, counts: NDArray[np.int64], nominal: tuple[float, float] | None) -> Values:
-    """Levels in [0, 1] without a window: over the nominal range where half of it is used, otherwise the robust one."""
+    """Levels in [0, 1] without a window: over the nominal range if half of it is used, else the robust one."""
     low, high = robust_range(values, counts)
     if nominal is not None and high - low >= 0.5 * (nominal[1] - nominal[0]):
         low, high = nominal
@@ -115,9 +115,9 @@ def window(
 ) -> tuple[Values, bool]:
     """Levels of a linear window that is not allowed to destroy the film, and whether it had to be widened.
 
-    PS3.3 C.11.2.1.2.1 (LINEAR) and C.11.2.1.3.2 (LINEAR_EXACT). A window is somebody's choice of contrast, and what it
-    clips cannot be had back: an end that would make more than DENSE_CLIP (bone side) or AIR_CLIP (air side) of the
-    varied film uniform is moved out to the robust range of the film.
+    PS3.3 C.11.2.1.2.1 (LINEAR) and C.11.2.1.3.2 (LINEAR_EXACT). A window is somebody's choice of contrast,
+    and what it clips cannot be had back: an end that would make more than DENSE_CLIP (bone side) or AIR_CLIP
+    (air side) of the varied film uniform is moved out to the robust range of the film.
 
     Parameters
     ----------

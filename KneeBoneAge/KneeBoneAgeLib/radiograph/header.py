@@ -172,8 +172,8 @@ def numbers(dataset: Dataset, keyword: str) -> list[float]:
 def age_in_months(spelling: str) -> float | None:
     """Months from a PatientAge as written by the standard ("005Y", "018M", "012W", "030D") or nearly so.
 
-    Accepts missing or extra digits, blanks, lower case, decimals, words ("5 years"), and compounds ("5Y6M"). A
-    number without a unit means years. None for anything else and for ages nobody reaches.
+    Accepts missing or extra digits, blanks, lower case, decimals, words ("5 years"), and compounds ("5Y6M").
+    A number without a unit means years. None for anything else and for ages nobody reaches.
     """
     cleaned = spelling.strip(" \0").upper().replace(",", ".")
     parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Z]*)[\s.;]*", cleaned)
@@ -211,8 +211,8 @@ def age_in_months(spelling: str) -> float | None:
 def spacing(dataset: Dataset) -> tuple[Spacing, list[str]]:
     """The pixel pitch that comes nearest to the plane of the knee, as PS3.3 10.7.1.3 reads the attributes.
 
-    1. PixelSpacing that differs from ImagerPixelSpacing, or says how it was calibrated, is already at the patient.
-    2. ImagerPixelSpacing is at the detector: divided by EstimatedRadiographicMagnificationFactor if known, once.
+    1. PixelSpacing that differs from ImagerPixelSpacing, or is said to be calibrated, is already at the patient.
+    2. ImagerPixelSpacing is at the detector: divided by EstimatedRadiographicMagnificationFactor, once.
     3. PixelSpacing alone, then NominalScannedPixelSpacing.
     """
     notes: list[str] = []

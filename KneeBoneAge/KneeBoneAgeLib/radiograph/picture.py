@@ -71,7 +71,7 @@ def read_picture(path: str, content: bytes, kind: str) -> Film:
             samples, _ = read_slice(path)
         except Exception as error:
             raise FilmError(path, f"the {kind} picture cannot be read: {why(error)}") from error
-    notes = ()
+    notes: tuple[str, ...] = ()
     if 2 <= orientation <= 8:
         samples = _upright(samples, orientation)
         notes = (

@@ -37,7 +37,8 @@ def brightness_of_bone(picture: NDArray[np.floating]) -> float:
     none of which needs to know where the air is or how bright a collimator's border came out:
 
     - *edges*: where rays leave bone or limb, the side with less matter is the smoother one;
-    - *ridges*: cortices, shafts and condyles are narrow and dense, so bright structures stand out more than dark ones;
+    - *ridges*: cortices, shafts and condyles are narrow and dense, so bright structures stand out more than
+    dark ones;
     - *flatness*: the flattest third of a film is rather air than anatomy.
 
     Parameters

@@ -28,8 +28,7 @@ def is_volume(head: bytes) -> bool:
         return True
     if any(line.split(b"=")[0].strip() in (b"ObjectType", b"NDims") for line in head[:256].splitlines()):
         return True
-    for order in ("little", "big"):
-        size = int.from_bytes(head[:4], order)  # type: ignore[arg-type]
+    for size in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")):
         at, magics = NIFTI_HEADERS.get(size, (0, ()))
         if head[at : at + 4] in magics:
             return True
@@ -49,7 +48,7 @@ def read_volume(path: str) -> Film:
 
 
 def read_slice(path: str) -> tuple[NDArray, tuple[float, float] | None]:
-    """Grey samples (rows, columns) and pitch (row, column) in mm of a one-slice image file. Raises FilmError."""
+    """Grey samples (rows, columns) and pitch (row, column) in mm of a one-slice file. Raises FilmError."""
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()

@@ -9,6 +9,7 @@ from KneeBoneAgeLib import bundle as bundles
 from KneeBoneAgeLib.bundle import (
     PHANTOM_FIRST_LINE,
     Architecture,
+    Calibrations,
     IntervalCalibration,
     Manifest,
     Metric,
@@ -24,6 +25,11 @@ from KneeBoneAgeLib.errors import BundleError
 torch = pytest.importorskip("torch")
 
 
+INTERVALS = IntervalCalibration(
+    level=0.9, target="true", edges_months=(120,), shift=(0.1, 0.2), count=(10, 10)
+)
+
+
 def make_manifest(**changes):
     facts = {
         "name": "tiny",
@@ -36,12 +42,8 @@ def make_manifest(**changes):
         "preprocessing": current_preprocessing(),
         "training_data": TrainingData(description="phantom", phantom_seeds=(1, 2), children=10, films=20),
         "metrics": (Metric(name="MAE", value=3.25, data="474 phantom knees"),),
-        "calibration": IntervalCalibration(
-            level=0.9,
-            target="true",
-            edges_months=(120,),
-            shift=(0.1, 0.2),
-            count=(10, 10),
+        "calibration": Calibrations(
+            **dict.fromkeys(("sex_age", "sex", "age", "none"), INTERVALS),
             mature_from_months={"F": 190, "M": 210},
         ),
         "refusal_file": "refusal.safetensors",
@@ -133,7 +135,7 @@ def test_unknown_and_missing_keys_are_refused_by_their_place(folder):
 
 
 def test_as_many_shifts_as_age_bands_are_asked_for(folder):
-    edit(folder, lambda facts: facts["calibration"].update(shift=[0.1]))
+    edit(folder, lambda facts: facts["calibration"]["sex_age"].update(shift=[0.1]))
     with pytest.raises(BundleError, match="2 age bands"):
         load_bundle(folder)
 

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+
 from KneeBoneAgeLib.crop import (
     PREPROCESSING,
     SIZE_PX,
@@ -54,7 +55,8 @@ def test_a_cut_pixel_comes_from_the_place_that_the_geometry_names(mirrored, side
 def test_the_limb_axis_of_a_cut_is_upright():
     hip = np.array(TURNED.centre_px) + 100 * np.array([np.sin(np.radians(17.3)), -np.cos(np.radians(17.3))])
     u, v = to_crop(hip, TURNED, 160)
-    assert u == pytest.approx(80, abs=1e-6) and v < 80
+    assert u == pytest.approx(80, abs=1e-6)
+    assert v < 80
 
 
 def test_a_mirrored_cut_has_the_fibula_on_the_left():
@@ -63,7 +65,8 @@ def test_a_mirrored_cut_has_the_fibula_on_the_left():
     left_knee = KneeCrop((200.0, 200.0), 300.0, side="L", mirrored=True)
     patch = cut(film, left_knee, 60)
     below = patch[45]
-    assert below[:30].max() > 0.9 and below[30:].max() < 0.3
+    assert below[:30].max() > 0.9
+    assert below[30:].max() < 0.3
     assert np.allclose(patch[:, ::-1], cut(film, KneeCrop((200.0, 200.0), 300.0), 60), atol=1e-5)
 
 
@@ -72,13 +75,15 @@ def test_fine_patterns_are_averaged_not_aliased():
     film[:, ::2] = 1.0
     for side in (900.0, 700.0, 512.0):
         patch = cut(film, KneeCrop((512.0, 512.0), side, angle_deg=5), 96)
-        assert abs(patch.mean() - 0.5) < 0.01 and patch.std() < 0.06
+        assert abs(patch.mean() - 0.5) < 0.01
+        assert patch.std() < 0.06
 
 
 def test_outside_of_the_film_is_zero_and_the_rest_keeps_its_value():
     film = np.full((300, 200), 0.7, np.float32)
     patch = cut(film, KneeCrop((0.0, 150.0), 200.0), 100)
-    assert np.all(patch[:, :49] == 0) and np.allclose(patch[:, 52:], 0.7, atol=1e-4)
+    assert np.all(patch[:, :49] == 0)
+    assert np.allclose(patch[:, 52:], 0.7, atol=1e-4)
     assert np.all(cut(film, KneeCrop((-5000.0, 150.0), 200.0), 32) == 0)
 
 
@@ -90,7 +95,8 @@ def test_a_view_of_a_whole_film_leaves_nothing_out_and_costs_the_same(shape):
     assert small.sum() * matrix[0, 0] ** 2 == pytest.approx(film.sum(), rel=0.03)
     middle = [np.average(np.arange(n) + 0.5, weights=small.sum(axis=1 - i)) / n for i, n in enumerate(view)]
     assert middle == pytest.approx([0.5, 0.5], abs=0.02)
-    assert view[0] * view[1] <= 1.5 * 192 * 192 and view[0] % 32 == view[1] % 32 == 0
+    assert view[0] * view[1] <= 1.5 * 192 * 192
+    assert view[0] % 32 == view[1] % 32 == 0
 
 
 def test_cutting_a_large_film_is_quick():
@@ -108,13 +114,16 @@ def test_normalising_ignores_exposure_black_borders_and_batches():
     rng = np.random.default_rng(2)
     patch = (0.2 + 0.6 * rng.random((SIZE_PX, SIZE_PX))).astype(np.float32)
     wanted = normalise(patch)
-    assert wanted.dtype == np.float32 and wanted.min() == -1 and wanted.max() == 1
+    assert wanted.dtype == np.float32
+    assert wanted.min() == -1
+    assert wanted.max() == 1
     assert np.allclose(normalise(0.5 * patch + 0.1), wanted, atol=1e-4)
     bordered = patch.copy()
     bordered[:, :70] = 0
     assert np.abs(normalise(bordered)[:, 70:] - wanted[:, 70:]).max() < 0.05
     batch = normalise(np.stack([patch, bordered])[:, None])
-    assert batch.shape == (2, 1, SIZE_PX, SIZE_PX) and np.array_equal(batch[0, 0], wanted)
+    assert batch.shape == (2, 1, SIZE_PX, SIZE_PX)
+    assert np.array_equal(batch[0, 0], wanted)
     assert np.all(normalise(np.full((32, 32), 0.4)) == 0)
 
 
@@ -141,7 +150,8 @@ def test_a_map_returns_to_the_pixels_it_was_computed_from():
     wanted = to_film((102, 32), TURNED, 160)
     assert (cols.mean() + 0.5, rows.mean() + 0.5) == pytest.approx(tuple(wanted), abs=0.5)
     again = cut(film, TURNED, 160)
-    assert np.abs(again - values).max() < 0.6 and abs(again.sum() - values.sum()) < 0.5
+    assert np.abs(again - values).max() < 0.6
+    assert abs(again.sum() - values.sum()) < 0.5
     whole = map_to_film(np.ones((8, 8), np.float32), TURNED, (1300, 1700))
     assert whole.sum() == pytest.approx(TURNED.side_px**2, rel=0.01)
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+
 from KneeBoneAgeLib.crop import KneeCrop, iou
 from KneeBoneAgeLib.radiograph.film import Film
 from KneeBoneAgeLib.segmentation import (
@@ -22,7 +24,6 @@ from KneeBoneAgeLib.segmentation import (
     prepare,
     settle_sides,
 )
-from scipy import ndimage
 
 
 def empty_maps(count: int, rows: int, cols: int) -> Maps:
@@ -122,8 +123,11 @@ def test_a_heat_map_of_two_knees_is_read_exactly():
         (41.3, 90.8, 30.0, -7.0), abs=1e-3
     )
     assert (second.x, second.y, second.width) == pytest.approx((120.9, 97.1, 44.0), abs=1e-3)
-    assert first.fibula_left > 0.9 and second.fibula_left < 0.1 and first.score > second.score
-    assert decode(maps, 0, 0.99, 3) == [] and len(decode(maps, 0, 0.3, 1)) == 1
+    assert first.fibula_left > 0.9
+    assert second.fibula_left < 0.1
+    assert first.score > second.score
+    assert decode(maps, 0, 0.99, 3) == []
+    assert len(decode(maps, 0, 0.3, 1)) == 1
 
 
 def test_two_peaks_on_one_joint_are_one_joint():
@@ -141,9 +145,11 @@ def test_a_knee_is_found_in_film_pixels_at_any_size_of_film(finder, rows, cols, 
     paint(film, x, y, width, "left")
     finding = finder.find(Film(film))
     (knee,) = finding.knees
-    assert finding.reason is None and iou(knee.box_px, box_of(x, y, width)) > 0.95
+    assert finding.reason is None
+    assert iou(knee.box_px, box_of(x, y, width)) > 0.95
     assert (knee.side, knee.mirrored, knee.origin) == ("R", False, "automatic")
-    assert knee.angle_deg == pytest.approx(6.0, abs=1e-3) and knee.confidence > 0.9
+    assert knee.angle_deg == pytest.approx(6.0, abs=1e-3)
+    assert knee.confidence > 0.9
 
 
 def test_both_knees_of_a_bilateral_film_are_found_with_their_sides(finder):
@@ -164,14 +170,16 @@ def test_a_knee_more_than_half_outside_is_no_knee(finder):
     film = background(1500, 2000)
     paint(film, 900, -30, 320, "left")
     finding = finder.find(Film(film))
-    assert finding.knees == () and finding.reason
+    assert finding.knees == ()
+    assert finding.reason
 
 
 def test_what_is_no_knee_at_the_second_look_is_not_cropped(finder):
     film = background(2000, 2000)
     paint(film, 900, 700, 260, "left", hole=True)
     finding = finder.find(Film(film))
-    assert finding.knees == () and "not a frontal knee" in finding.reason
+    assert finding.knees == ()
+    assert "not a frontal knee" in finding.reason
 
 
 @pytest.mark.parametrize(
@@ -188,22 +196,27 @@ def test_what_is_no_knee_at_the_second_look_is_not_cropped(finder):
 )
 def test_a_film_without_a_frontal_knee_gives_no_crop_and_says_why(finder, film, word):
     finding = finder.find(film)
-    assert finding.knees == () and word in finding.reason
+    assert finding.knees == ()
+    assert word in finding.reason
 
 
 def test_the_knee_itself_is_found_in_spite_of_what_the_header_calls_it(finder):
     film = background(900, 900)
     paint(film, 450, 450, 250, "right")
     finding = finder.find(Film(film, view="frontal", body_part="LEG", side="L"))
-    assert len(finding.knees) == 1 and finding.knees[0].side == "L" and finding.notes == ()
+    assert len(finding.knees) == 1
+    assert finding.knees[0].side == "L"
+    assert finding.notes == ()
 
 
 def test_a_header_that_contradicts_the_fibula_is_reported_and_does_not_win(finder):
     film = background(900, 900)
     paint(film, 450, 450, 250, "right")
     finding = finder.find(Film(film, side="R"))
-    assert finding.knees[0].side == "L" and finding.knees[0].mirrored
-    assert len(finding.notes) == 1 and "header says R" in finding.notes[0]
+    assert finding.knees[0].side == "L"
+    assert finding.knees[0].mirrored
+    assert len(finding.notes) == 1
+    assert "header says R" in finding.notes[0]
 
 
 def test_the_side_comes_from_the_header_only_where_the_fibula_is_unclear(finder):
@@ -211,7 +224,9 @@ def test_the_side_comes_from_the_header_only_where_the_fibula_is_unclear(finder)
     paint(film, 450, 450, 250, "none")
     assert finder.find(Film(film)).knees[0].side == "unknown"
     finding = finder.find(Film(film, side="L"))
-    assert finding.knees[0].side == "L" and finding.knees[0].mirrored and "header" in finding.notes[0]
+    assert finding.knees[0].side == "L"
+    assert finding.knees[0].mirrored
+    assert "header" in finding.notes[0]
 
 
 def test_two_knees_are_a_right_and_a_left_one():
@@ -228,7 +243,8 @@ def test_labels_lie_where_the_bone_is(finder):
     film = background(900, 700)
     paint(film, 300, 450, 200, "left")
     labels = finder.masks(Film(film))
-    assert labels.shape == film.shape and set(np.unique(labels)) == {0, 1}
+    assert labels.shape == film.shape
+    assert set(np.unique(labels)) == {0, 1}
     overlap = ((labels == 1) & (film == 1)).sum() / ((labels == 1) | (film == 1)).sum()
     assert overlap > 0.85
 
@@ -251,7 +267,8 @@ def test_the_network_is_small_and_survives_half_precision_and_any_multiple_of_32
     picture = torch.rand((2, 1, 96, 160))
     with torch.inference_mode():
         maps, again = network(picture), finder.network(picture)
-    assert maps.heat.shape == (2, 24, 40) and maps.labels.shape == (2, 5, 24, 40)
+    assert maps.heat.shape == (2, 24, 40)
+    assert maps.labels.shape == (2, 5, 24, 40)
     assert torch.allclose(maps.log_width, again.log_width, atol=0.02)
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from KneeBoneAgeLib.segmentation import DEFAULT_CONFIG, LABELS, REFERENCE_WIDTH_PX, KneeFinder, Maps, decode
 from KneeBoneAgeTrainingLib import finder_training
 from KneeBoneAgeTrainingLib.finder_augmentation import draw_views, plain_views, process
 from KneeBoneAgeTrainingLib.finder_training import CACHE_PX, Cache, Recipe, draw, losses, make_targets, train
-from safetensors.torch import load_file
 
 SMALL = {"encoder_options": {"channels": [16, 24, 32, 8], "stem_width": 8}, "decoder_channels": [24, 16, 16]}
 
@@ -46,7 +47,8 @@ def toy_sample(rng: np.random.Generator, size: int) -> Toy:
 def test_a_cache_gives_back_what_was_drawn_and_grows(tmp_path):
     draw(tmp_path, 70, 5, toy_sample)
     cache = Cache(tmp_path)
-    assert len(cache) == 64 and len(Cache(tmp_path, validation=True)) == 6
+    assert len(cache) == 64
+    assert len(Cache(tmp_path, validation=True)) == 6
     images, labels, knees = cache.take(np.array([3, 0]))
     rng = np.random.default_rng([5, 0])
     first = toy_sample(rng, CACHE_PX)
@@ -129,7 +131,9 @@ def test_processing_keeps_films_in_range_and_what_is_outside_black():
     pictures = torch.rand((12, 1, 96, 96)) * 0.8 + 0.1
     pictures[:, :, :, :20] = 0
     out = process(pictures, [[] for _ in range(12)], rng)
-    assert torch.isfinite(out).all() and out.min() >= 0 and out.max() <= 1
+    assert torch.isfinite(out).all()
+    assert out.min() >= 0
+    assert out.max() <= 1
     assert (out[:, :, :, :20] == 0).all(dim=(1, 2, 3)).sum() >= 4
     assert (out - pictures).abs().mean() > 0.02
 
@@ -166,7 +170,8 @@ def test_perfect_maps_are_read_back_as_the_knees_they_were_made_of():
     found = sorted(decode(maps, 0, 0.5, 3), key=lambda joint: joint.x)
     for joint, (x, y, width, angle, left) in zip(found, KNEES[0], strict=True):
         assert (joint.x, joint.y, joint.width) == pytest.approx((x, y, width), abs=0.01)
-        assert joint.angle_deg == pytest.approx(angle, abs=0.01) and (joint.fibula_left > 0.5) == left
+        assert joint.angle_deg == pytest.approx(angle, abs=0.01)
+        assert (joint.fibula_left > 0.5) == left
     assert decode(maps, 1, 0.5, 3) == []
 
 
@@ -189,7 +194,8 @@ def test_the_loss_falls_to_almost_nothing_and_each_part_rises_when_its_map_is_wr
 
 def test_a_knee_at_the_edge_is_neither_demanded_nor_punished():
     maps, labels, targets = perfect([KNEES[2]])
-    assert targets.present_watched[0] == 0 and len(targets.cells) == 0
+    assert targets.present_watched[0] == 0
+    assert len(targets.cells) == 0
     sure = Maps(**{**vars(maps), "heat": torch.where(targets.watched == 0, 9.0, -9.0)})
     assert losses(sure, labels, targets)["heat"] < 0.01
 
@@ -219,7 +225,8 @@ def test_a_short_training_learns_toy_knees_resumes_and_writes_a_finder(tmp_path)
     rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
     log = [dict(zip(rows[0], map(float, row), strict=True)) for row in rows[1:]]
     assert [row["step"] for row in log] == [30, 60]  # it went on where it had stopped
-    assert log[1]["heat"] < 0.8 * log[0]["heat"] and log[1]["width"] < 0.9 * log[0]["width"]
+    assert log[1]["heat"] < 0.8 * log[0]["heat"]
+    assert log[1]["width"] < 0.9 * log[0]["width"]
     saved = json.loads((run / "finder.json").read_text())
     assert saved == {**DEFAULT_CONFIG, **config}
     finder = KneeFinder(load_file(run / "finder.safetensors"), saved)

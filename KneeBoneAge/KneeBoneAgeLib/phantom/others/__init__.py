@@ -122,16 +122,17 @@ def draw_holder_hand(canvas: Canvas, rng: np.random.Generator, near: tuple[float
     bend = rng.uniform(0, 0.8)
     reach = (150 - 55 * bend) * 1.05
     direction = np.array([-np.sin(np.radians(angle)), np.cos(np.radians(angle))])
-    inside = max(rng.uniform(15, 95) - min(ways.values()), 0)
+    inside = max(min(rng.uniform(15, 95), 0.35 * min(height, width)) - min(ways.values()), 0)
+    thumb_right = bool(rng.random() < 0.5)
     wrist = np.array(near) - direction * (reach - inside)
     pose = Pose(
         float(wrist[0]),
         float(wrist[1]),
-        float(angle),
+        float(angle if thumb_right else -angle),
         rng.normal(0, 35),
         rng.normal(0, 15),
         1.05,
-        bool(rng.random() < 0.5),
+        thumb_right,
     )
     part = Part.placed(canvas, rng, 30.0, pose)
     arm.draw_hand_bones(part, bend=bend, spread=rng.uniform(0.3, 1.2))
@@ -165,10 +166,12 @@ def draw_foot_and_ankle(
         How far the foot points down; 0 towards the viewer, 90 in line with the leg.
     """
     part = Part.placed(canvas, rng, age_years, pose)
+    part.flesh_girth *= 0.9
     girth, length = part.girth / pose.scale, part.size / pose.scale
     leg.draw_ankle_bones(
         part,
-        shaft_mm=max(stub_mm / length, 90.0),
+        shaft_mm=max(stub_mm / length, 60.0),
+        flesh_mm=30.0,
         tibia_half=12.0 if tibia_half_mm is None else tibia_half_mm / girth,
         fibula_half=6.3 if fibula_half_mm is None else fibula_half_mm / girth,
         fibula_x=27.0 if fibula_x_mm is None else fibula_x_mm / length,
@@ -199,13 +202,13 @@ def draw_hip(
     shaft_half_mm : float or None
         Half width of the shaft there, to join smoothly.
     flesh : bool
-        Adds trunk, buttock and thigh.
+        Adds trunk, buttock and the top of the thigh.
     """
     part = Part.placed(canvas, rng, age_years, pose)
     shaft = 40.0 + stub_mm / (part.size / pose.scale)
     head = part.joint((-38, -32 - shaft, 0))
     half = 14.0 if shaft_half_mm is None else shaft_half_mm / (part.girth / pose.scale)
-    hip.draw_femur_end(head, shaft_mm=shaft, shaft_half=half, flesh=flesh)
+    hip.draw_femur_end(head, shaft_mm=shaft, shaft_half=half, flesh_mm=shaft + 30 if flesh else 0.0)
     hip.draw_hemipelvis(head)
     if flesh:
         hip.draw_pelvis_flesh(head.joint((-90, 0, 0)))

@@ -224,11 +224,23 @@ def draw_humerus(arm: Part, *, flexed_deg: float, length_mm: float = 400.0) -> N
     upper.bone(
         (0, -length_mm, 2), (1, -9, 2), profile, caps=(0.05, 0.5), cortex_mm=4.0, marrow=0.03, trabecular=0.14
     )
-    if upper.age_years > 9.5:
-        upper.lump((-9, -2, 3), (13, 8.5, 11), appears=9, full=13, trabecular=0.16)
-    upper.lump((12, -2, 6), (10.5, 9.5, 11), appears=0.8, full=12, trabecular=0.18)
-    upper.lump((-28, -16, -2), (5.5, 9, 6), along=(0.25, 0.97, 0), appears=5, full=12, trabecular=0.2)
-    upper.lump((26, -14, 0), (3.5, 7, 5), along=(-0.3, 0.95, 0), appears=10.5, full=13)
+    # Fused centres merge into the shaft: they move in and lose their outline.
+    fused = upper.age_years > 14
+    shell, inwards = (0.25, 3.0) if fused else (0.7, 0.0)
+    upper.lump((-9, -2 - inwards, 3), (13, 8.5, 11), appears=9, full=13, trabecular=0.14, end_cortex_mm=shell)
+    upper.lump(
+        (12, -2 - inwards, 6), (10.5, 9.5, 11), appears=0.8, full=12, trabecular=0.16, end_cortex_mm=shell
+    )
+    for side, half, height, appears in ((-1, 5.5, 9, 5.0), (1, 3.5, 7, 10.5)):
+        at = (side * (27 - 2 * inwards), -15, -1)
+        upper.lump(
+            at,
+            (half, height, 6),
+            along=(-0.25 * side, 0.97, 0),
+            appears=appears,
+            full=12.5,
+            end_cortex_mm=shell,
+        )
     upper.flesh(
         (0, -length_mm - 20, 0),
         (0, 34, -2),

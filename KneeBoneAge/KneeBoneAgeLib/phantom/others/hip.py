@@ -26,20 +26,17 @@ FEMUR_PROXIMAL: Profile = (
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 
-def draw_femur_end(side: Part, *, shaft_mm: float, shaft_half: float = 14.0, flesh: bool = True) -> None:
-    """The proximal femur with ``shaft_mm`` of its shaft: ``side`` has its zero at the middle of the head."""
+def draw_femur_end(side: Part, *, shaft_mm: float, shaft_half: float = 14.0, flesh_mm: float = 600.0) -> None:
+    """The proximal femur with ``shaft_mm`` of its shaft and ``flesh_mm`` of thigh.
+
+    ``side`` has its zero at the middle of the head. A short thigh is rounded off, to lie within another's.
+    """
     neck_x, neck_y = 40.0, 32.0
-    if flesh:
-        side.flesh(
-            (14, -60, 0),
-            (24, max(shaft_mm, 480) + neck_y, 0),
-            (74, 80),
-            (84, 92),
-            (82, 86),
-            (72, 74),
-            (66, 66),
-            caps=(0.9, 0.02),
-        )
+    if flesh_mm:
+        at = np.linspace(-60, flesh_mm, 6)
+        width = np.interp(at, (-60, 60, 200, 340, 480), (74, 84, 80, 70, 64))
+        cap = 0.02 if flesh_mm >= 600 else 1.0
+        side.flesh((14, -60, 0), (24, flesh_mm, 0), *((w, 1.08 * w) for w in width), caps=(0.9, cap))
     total = shaft_mm + 20
     share = min(230 / total, 1.0)
     profile = (*((t * share, w, d) for t, w, d in FEMUR_PROXIMAL if t < 1), (1.0, shaft_half, shaft_half))
@@ -82,7 +79,7 @@ def draw_hemipelvis(side: Part) -> None:
         end_cortex_mm=1.2,
     )
     side.arc((-6, -88, 0), (62, 60), (205, 335), 2.6, 1.1)
-    side.body((-46, -92, -30), (-26, -14, -10), ((0, 14, 9), (0.5, 13, 10), (1, 17, 13)), trabecular=0.25)
+    side.body((-46, -92, -30), (-26, -14, -10), ((0, 14, 9), (0.5, 13, 10), (1, 17, 13)), trabecular=0.16)
     # Brim and roof: the lines that a reader follows.
     side.arc((-88, -28, 0), (60, 62), (-70, 68), 2.2, 1.2)
     side.arc((0, 0, 0), (28.5, 28.5), (185, 325), 2.4, 1.3)

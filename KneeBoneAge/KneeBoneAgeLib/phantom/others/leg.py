@@ -158,8 +158,13 @@ def draw_ankle_bones(
     tibia_half: float = 12.0,
     fibula_half: float = 6.3,
     fibula_x: float = 27.0,
+    flesh_mm: float | None = None,
 ) -> None:
-    """The distal ends of tibia and fibula with ``shaft_mm`` (adult mm) of their shafts above the joint."""
+    """The distal ends of tibia and fibula with ``shaft_mm`` (adult mm) of their shafts above the joint.
+
+    ``tibia_half``, ``fibula_half`` and ``fibula_x`` are half widths of the shafts and how far apart they lie.
+    ``flesh_mm`` of soft tissue lie above the joint, as long as the shafts if None.
+    """
 
     def ended(profile: Profile, half: float, ring_mm: float) -> Profile:
         """The distal ``ring_mm`` of a profile keep their shape however long the shaft is."""
@@ -196,11 +201,16 @@ def draw_ankle_bones(
             caps=(0.9, 0.9),
             widen=0.5 + 0.5 * malleolus,
         )
-    calf = max(shaft_mm, 60)
+    calf = max(shaft_mm, 60) if flesh_mm is None else flesh_mm
     t = np.clip(np.linspace(calf, 0, 7) / 300, 0, 1)
     width = np.interp(t, (0, 0.15, 0.3, 0.6, 0.85, 1), (39, 35, 38, 54, 60, 58))
     leg.flesh(
-        (4, -calf, -8), (1, 30, -3), *((w, w * 1.02) for w in width), (34, 34), (30, 30), caps=(0.05, 1.0)
+        (4, -calf, -8),
+        (1, 30, -3),
+        *((w, w * 1.02) for w in width),
+        (34, 34),
+        (30, 30),
+        caps=(0.05 if flesh_mm is None else 1.0, 1.0),
     )
 
 

@@ -111,7 +111,7 @@ class Part:
         return replace(self, origin=self.origin + self.matrix @ np.asarray(at, float), matrix=matrix)
 
     def finish(self, join: bool = False) -> None:
-        """Adds the part's layers to the canvas; ``join`` takes the larger path, within one and the same body."""
+        """Adds the part's layers to the canvas; ``join`` takes the larger path, for parts of one body."""
         blur = max(1, round(4.0 * self.size / self.canvas.spacing_mm))
         soft = uniform_filter(self.soft, blur, mode="nearest")
         combine = np.maximum if join else np.add

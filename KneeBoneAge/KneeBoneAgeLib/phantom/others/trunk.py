@@ -120,6 +120,7 @@ def draw_chest(part: Part) -> None:
     draw_vertebrae(part, bottom_mm=220, count=17, height_mm=30, half_mm=20, shrink=0.975)
     for sign in (-1, 1):
         side = part.joint((sign * 165.0, -95, 0), MIRROR if sign < 0 else None)
+        side.flesh((-125, -42, 0), (5, 8, 0), (42, 45), (50, 50), (50, 48), caps=(1.0, 1.0))
         draw_scapula_and_clavicle(side)
         draw_upper_arm(side.joint((0, 0, 0), turn("z", rng.normal(-8, 8))))
 
