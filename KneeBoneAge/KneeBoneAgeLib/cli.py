@@ -185,6 +185,9 @@ def phantom(
     knees: Annotated[int, typer.Option("--knees", min=1, max=1_000_000)],
     seed: Annotated[int, typer.Option("--seed", min=0)],
     format: Annotated[Format, typer.Option("--format")] = Format.dicom,
+    others: Annotated[
+        int, typer.Option("--others", min=0, help="Further films on which there is nothing to crop.")
+    ] = 0,
 ) -> None:
     """Films of virtual children, with the truth about them in cohort.csv. Same seed, same bytes."""
     from .phantom.cohort import write_cohort
@@ -196,7 +199,7 @@ def phantom(
             progress.update(task, completed=done, total=total)
 
         try:
-            write_cohort(out, knees, seed, format.value, show)
+            write_cohort(out, knees, seed, format.value, show, others)
         except OSError as error:
             usage_error(f"{out}: cannot write there ({error.strerror or error})")
     messages.print(f"{knees} knees in {out}", markup=False)

@@ -132,14 +132,14 @@ def cut(film_pixels: Floats, crop: KneeCrop, size: int = SIZE_PX, margin: float 
 
 
 def letterbox(shape: tuple[int, int], size: int) -> Floats:
-    """2 x 3 affine from (u, v) of a ``size`` square, in which a whole film of ``shape`` is centred, to the film."""
+    """2 x 3 affine from (u, v) of a ``size`` square to a film of ``shape``, whole and centred in it."""
     rows, cols = shape
     step = max(rows, cols) / size
     return np.array([[step, 0.0, (cols - step * size) / 2], [0.0, step, (rows - step * size) / 2]])
 
 
 def whole_film(shape: tuple[int, int], size: int) -> tuple[Floats, tuple[int, int]]:
-    """View of a whole film of ``shape`` (rows, cols), of as many pixels as a 6:5 film whose long side is ``size``.
+    """View of a whole film of ``shape`` (rows, cols) with as many pixels as a 6:5 film at ``size`` has.
 
     A long film keeps its knees large this way and costs no more than another.
 
@@ -240,7 +240,7 @@ def crop_from_box(box: Box, side: str | None = None, film: Film | None = None) -
     Parameters
     ----------
     box : (x0, y0, x1, y1) in film pixels, corners in either order. The network sees squares, so a box that
-        is not one becomes the square of its longer side around its middle; `KneeCrop.box_px` is the square in use.
+        is not one becomes the square of its longer side around its middle, and `KneeCrop.box_px` says so.
     side : "R" or "L" of the child; without it the film's header is asked. A left knee is mirrored.
 
     Raises

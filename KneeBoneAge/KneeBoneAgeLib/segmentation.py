@@ -1,7 +1,7 @@
-"""Finding the knees on a film: a small U-Net marks joint centres, width, axis and fibula, and labels the bones.
+"""Finding the knees on a film: a small U-Net marks joints, their width, axis and fibula, and labels bones.
 
-Two looks through the same network. The first sees the whole film, strongly reduced, and proposes joint centres.
-The second sees four widths around each proposal; it decides whether that is a frontal knee and gives the final
+Two looks through the same network. The first sees the whole film, strongly reduced, and proposes joints. The
+second sees four widths around each proposal; it decides whether that is a frontal knee and gives the final
 centre, width, axis and side. Heat-map, offset and log width decide; the bone labels are for people.
 """
 
@@ -40,6 +40,9 @@ REFERENCE_WIDTH_PX = 48.0
 """The network's log width is relative to this; a knee at the second look is this wide."""
 
 REFERENCE_ANGLE_DEG = 30.0
+
+FIBULA_REACH = 0.5
+"""Radius around a joint, in widths, whose cells all tell on which side the fibula lies."""
 
 OTHER_PARTS = frozenset(
     ["ABDOMEN", "ANKLE", "BREAST", "CHEST", "CLAVICLE", "CSPINE", "ELBOW", "FINGER", "FOOT", "HAND", "HEAD"]
@@ -113,7 +116,7 @@ class Maps:
 
 
 class FinderNetwork(nn.Module):
-    """U-Net of segmentation-models-pytorch, its decoder ending at stride 4, with heads for joints and bones."""
+    """U-Net of segmentation-models-pytorch, ending at stride 4, with heads for joints and bones."""
 
     def __init__(self, config: Mapping[str, Any] = DEFAULT_CONFIG) -> None:
         super().__init__()
@@ -215,13 +218,16 @@ def _read_joint(maps: Maps, index: int, heat: Tensor, row: int, col: int) -> Joi
         torch.arange(cols.start, cols.start + weight.shape[1], device=heat.device) + 0.5,
         indexing="ij",
     )
-    log_width = min(max(mean(maps.log_width[index, rows, cols]), -3.0), 3.0)
+    width = REFERENCE_WIDTH_PX * math.exp(min(max(mean(maps.log_width[index, rows, cols]), -3.0), 3.0))
+    reach = max(1, round(0.7 * FIBULA_REACH * width / STRIDE))
+    around = maps.fibula[index, max(row - reach, 0) : row + reach + 1, max(col - reach, 0) : col + reach + 1]
+    fibula = float(around.float().clamp(-8, 8).mean())
     return Joint(
         x=STRIDE * mean(across + maps.offset[index, 0, rows, cols]),
         y=STRIDE * mean(down + maps.offset[index, 1, rows, cols]),
-        width=REFERENCE_WIDTH_PX * math.exp(log_width),
+        width=width,
         angle_deg=REFERENCE_ANGLE_DEG * mean(maps.angle[index, rows, cols]),
-        fibula_left=1 / (1 + math.exp(-min(max(mean(maps.fibula[index, rows, cols]), -30.0), 30.0))),
+        fibula_left=1 / (1 + math.exp(-fibula)),
         score=float(heat[row, col]),
     )
 
@@ -409,8 +415,8 @@ def settle_sides(
 ) -> tuple[tuple[KneeCrop, ...], tuple[str, ...]]:
     """Order crops from the viewer's left to right and settle their sides.
 
-    The fibula decides; two knees beside each other are a right and a left one (seen from the front, right knee
-    on the viewer's left); the header decides only where the fibula is unclear, and a contradiction is noted.
+    The fibula decides; two knees beside each other are a right and a left one (seen from the front, the right
+    knee on the viewer's left); the header decides only where the fibula is unclear; a contradiction is noted.
     """
     ordered = sorted(crops, key=lambda one: one.centre_px[0])
     notes: list[str] = []

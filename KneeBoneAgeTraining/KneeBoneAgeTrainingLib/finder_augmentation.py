@@ -1,4 +1,4 @@
-"""Views of drawn films as the finder meets them: moved, turned, mirrored, zoomed, and processed in many ways."""
+"""Views of drawn films as the finder meets them: moved, turned, mirrored, zoomed, processed in many ways."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Knee = tuple[float, float, float, float, bool]
 
 @dataclass(frozen=True)
 class Views:
-    """A batch for the network: pictures (N, 1, S, S), labels (N, S/4, S/4) and knees in pixels of the views."""
+    """A batch: pictures (N, 1, S, S), labels (N, S/4, S/4) and knees in pixels of the pictures."""
 
     pictures: Tensor
     labels: Tensor

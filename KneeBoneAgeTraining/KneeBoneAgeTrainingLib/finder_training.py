@@ -4,7 +4,7 @@
     python -m KneeBoneAgeTrainingLib.finder_training train --cache DIR --run RUN --minutes M --threads 1
 
 Drawing may run in several processes with different seeds, before or beside the training. A run folder holds
-`finder.safetensors` (float16) and `finder.json`, the log `metrics.csv`, and `last.ckpt` from which it resumes.
+`finder.safetensors` (float16) and `finder.json`, the log `metrics.csv`, and `last.ckpt` to resume from.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch.nn import functional
 from KneeBoneAgeLib.crop import iou
 from KneeBoneAgeLib.segmentation import (
     DEFAULT_CONFIG,
+    FIBULA_REACH,
     REFERENCE_ANGLE_DEG,
     REFERENCE_WIDTH_PX,
     STRIDE,
@@ -49,9 +50,6 @@ VALIDATION_EVERY = 40
 
 Knee = tuple[float, float, float, float, bool]
 """Joint centre x, y and width in pixels, lean of the axis in degrees, fibula on the viewer's left."""
-
-
-# Cache ---------------------------------------------------------------------------------------------------------
 
 
 def write_shard(
@@ -143,22 +141,21 @@ class Cache:
         )
 
 
-# Loss ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Targets:
     """What the maps should be, for a batch of N pictures on a grid of (h, w) cells and K joint cells.
 
-    `heat` and `watched` (0 where nobody can say) are (N, h, w); `cells` (K, 3) are picture, row and column of the
-    cells around joints, and `values` (K, 5) their offset x, y in cells, log width, angle and fibula; `present` and
-    `present_watched` are (N,).
+    `heat` and `watched` (0 where nobody can say) are (N, h, w); `cells` (K, 3) are picture, row and column of
+    the cells around joints, and `values` (K, 4) their offset x, y in cells, log width and angle. `fibula`
+    (N, h, w) is 1 or 0 around joints whose fibula lies on the viewer's left or right, -1 elsewhere; `present`
+    and `present_watched` are (N,).
     """
 
     heat: Tensor
     watched: Tensor
     cells: Tensor
     values: Tensor
+    fibula: Tensor
     present: Tensor
     present_watched: Tensor
 
@@ -171,6 +168,7 @@ def make_targets(knees: list[list[Knee]], shape: tuple[int, int]) -> Targets:
     rows, cols = shape
     heat = np.zeros((len(knees), rows, cols), np.float32)
     watched = np.ones_like(heat)
+    fibula = np.full_like(heat, -1)
     present = np.zeros(len(knees), np.float32)
     present_watched = np.ones(len(knees), np.float32)
     cells: list[tuple[int, int, int]] = []
@@ -191,20 +189,20 @@ def make_targets(knees: list[list[Knee]], shape: tuple[int, int]) -> Targets:
             np.maximum(heat[index], np.exp(-squared / (2 * sigma**2)), out=heat[index])
             row, col = min(int(y), rows - 1), min(int(x), cols - 1)
             heat[index, row, col] = 1
+            fibula[index][squared < max(1.5, FIBULA_REACH * wide) ** 2] = float(left)
             log_width = math.log(width / REFERENCE_WIDTH_PX)
             for r in range(max(row - 1, 0), min(row + 2, rows)):
                 for c in range(max(col - 1, 0), min(col + 2, cols)):
                     cells.append((index, r, c))
-                    values.append(
-                        (x - c - 0.5, y - r - 0.5, log_width, angle / REFERENCE_ANGLE_DEG, float(left))
-                    )
+                    values.append((x - c - 0.5, y - r - 0.5, log_width, angle / REFERENCE_ANGLE_DEG))
         if present[index]:
             present_watched[index] = 1
     return Targets(
         torch.from_numpy(heat),
         torch.from_numpy(watched),
         torch.tensor(cells, dtype=torch.long).reshape(-1, 3),
-        torch.tensor(values, dtype=torch.float32).reshape(-1, 5),
+        torch.tensor(values, dtype=torch.float32).reshape(-1, 4),
+        torch.from_numpy(fibula),
         torch.from_numpy(present),
         torch.from_numpy(present_watched),
     )
@@ -226,25 +224,23 @@ def losses(maps: Maps, labels: Tensor, targets: Targets) -> dict[str, Tensor]:
     def joint_loss(beta: float, got: Tensor, wanted: Tensor) -> Tensor:
         return functional.smooth_l1_loss(got, wanted, beta=beta, reduction="sum") / count
 
-    offset, log_width, angle, left = targets.values.split([2, 1, 1, 1], dim=1)
+    offset, log_width, angle = targets.values.split([2, 1, 1], dim=1)
+    told = targets.fibula >= 0
     return {
         "heat": heat,
         "offset": joint_loss(0.25, maps.offset[picture, :, row, col], offset),
         "width": 4.0 * joint_loss(0.05, maps.log_width[picture, row, col], log_width[:, 0]),
         "angle": joint_loss(0.1, maps.angle[picture, row, col], angle[:, 0]),
         "fibula": functional.binary_cross_entropy_with_logits(
-            maps.fibula[picture, row, col], left[:, 0], reduction="sum"
+            maps.fibula, targets.fibula.clamp_min(0), weight=told.float(), reduction="sum"
         )
-        / count,
+        / told.sum().clamp_min(1),
         "labels": 0.5 * functional.cross_entropy(maps.labels, labels),
         "present": 0.5
         * functional.binary_cross_entropy_with_logits(
             maps.present, targets.present, weight=targets.present_watched
         ),
     }
-
-
-# Training ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -403,8 +399,8 @@ def evaluate(network: FinderNetwork, cache: Cache, size: int, most: int = 512) -
 
     Returns
     -------
-    Shares of knees (those not at the edge) with IoU of at least 0.6, 0.8 and right side; mean of log width error;
-    false finds a picture.
+    Shares of knees (those not at the edge) with IoU of at least 0.6, 0.8 and right side; mean of log width
+    error; false finds a picture.
     """
     network.eval()
     overlaps, sides, widths, false_finds = [], [], [], 0

@@ -89,7 +89,7 @@ def transmission(
 ) -> np.ndarray:
     """Primary transmission in (0, 1] of path lengths in mm (any equal shapes), float32."""
     weights, table = attenuation(round(beam.kvp), round(beam.filtration_mm_al, 1), beam.metal)
-    total = None
+    total = np.zeros(np.shape(soft_mm), np.float32)
     for weight, (mu_soft, mu_bone, mu_metal) in zip(weights, table, strict=True):
         depth = soft_mm * -mu_soft
         depth -= bone_mm * mu_bone
@@ -97,7 +97,7 @@ def transmission(
             depth -= metal_mm * mu_metal
         np.exp(depth, out=depth)
         depth *= np.float32(weight)
-        total = depth if total is None else np.add(total, depth, out=total)
+        total += depth
     return total
 
 

@@ -24,7 +24,7 @@ from .children import Child, draw_children
 from .look import Look, expose
 from .scenes import Scene, frontal_film, lateral_film, other_film
 from .solids import Canvas
-from .writing import FilmMeta, write_dicom, write_png
+from .writing import FilmMeta, write_dicom, write_mask, write_png
 
 COLUMNS = (
     "file", "patient_id", "knee_index", "side", "sex", "chronological_age_months", "bone_age_months",
@@ -154,7 +154,7 @@ def draw_film(order: Order, out: Path) -> tuple[int, list[dict[str, object]]]:
     files = {"mask": "", "landmarks": ""}
     if scene.knees:
         files = {"mask": f"masks/{stem}.png", "landmarks": f"landmarks/{stem}.json"}
-        write_png(out / files["mask"], scene.canvas.labels)
+        write_mask(out / files["mask"], scene.canvas.labels)
         points = [{n: [round(x, 2), round(y, 2)] for n, x, y in k.landmarks_px} for k in scene.knees]
         (out / files["landmarks"]).write_text(json.dumps(points, indent=1) + "\n", encoding="utf-8")
     rows = [_row(order, child, name, files, i + 1, knee) for i, knee in enumerate(scene.knees)]

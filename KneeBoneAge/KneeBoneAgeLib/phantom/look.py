@@ -279,7 +279,7 @@ def _draw_processing(rng: np.random.Generator, s: float) -> Processing:
     }
     raised = rng.random() < 0.15
     background = rng.uniform(0.09, 0.09 + 0.15 * s) if raised else rng.uniform(0.0, 0.09)
-    return Processing(**settings, curve=str(rng.choice(manner.curves)), background=float(background))  # type: ignore[arg-type]
+    return Processing(**settings, curve=str(rng.choice(manner.curves)), background=float(background))
 
 
 def _draw_collimation(rng: np.random.Generator, s: float) -> Collimation:
@@ -335,12 +335,12 @@ def _draw_damage(rng: np.random.Generator) -> Damage:
         value = float(rng.uniform(low, high))
         return value if rng.random() < share else otherwise
 
-    gain = sometimes(0.4, 0.45, 1.6, 1.0)
+    gain = sometimes(0.4, 0.45, 1.4, 1.0)
     return Damage(
         inverted=bool(rng.random() < 0.04),
-        gamma=float(np.exp(rng.normal(0, 0.35))) if rng.random() < 0.5 else 1.0,
+        gamma=float(np.exp(rng.normal(0, 0.3))) if rng.random() < 0.5 else 1.0,
         gain=gain,
-        offset=sometimes(0.3, -0.15, 0.25) + 0.3 * (1 - gain) * float(rng.random()),
+        offset=sometimes(0.3, -0.15, 0.2) + 0.4 * (1 - gain),
         blur_px=sometimes(0.25, 0.4, 1.4),
         coarsening=int(rng.choice([1, 1, 1, 1, 2, 2, 3])),
         noise=sometimes(0.3, 0.005, 0.05),

@@ -101,7 +101,8 @@ def present(
 
 def enhance(pooled: np.ndarray, cell_mm: float, settings: Processing) -> np.ndarray:
     """Return `pooled` (bone bright, cells of `cell_mm`) with its bands amplified, its residual flattened."""
-    levels, current = [], pooled
+    levels: list[np.ndarray] = []
+    current = pooled
     while cell_mm * 2 ** len(levels) < settings.residual_mm and min(current.shape) >= 8:
         smaller = _halve(current)
         levels.append(current - _double(smaller, current.shape))

@@ -176,6 +176,14 @@ def write_png(path: str | os.PathLike[str], pixels: np.ndarray, bits: int = 8) -
     return _write_whole(Path(path), lambda stream: picture.save(stream, "PNG", compress_level=1))
 
 
+def write_mask(path: str | os.PathLike[str], labels: np.ndarray) -> Path:
+    """Write labels (uint8 (rows, cols)) as PNG, values as they are."""
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(labels, np.uint8))
+    return _write_whole(Path(path), lambda stream: picture.save(stream, "PNG", compress_level=1))
+
+
 def _quantise(pixels: np.ndarray, top: int, inverted: bool = False) -> np.ndarray:
     """Rounded values from 0 to `top`, uint8 where they fit and uint16 otherwise."""
     stored = np.empty(pixels.shape, np.uint8 if top < 256 else np.uint16)
@@ -213,15 +221,15 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 def _dataset(stored: np.ndarray, meta: FilmMeta):
     """The whole DICOM object for stored values (uint16 (rows, cols))."""
     from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+    from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
     file_meta = FileMetaDataset()
     file_meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    file_meta.MediaStorageSOPInstanceUID = meta.uid("instance")
+    file_meta.MediaStorageSOPInstanceUID = UID(meta.uid("instance"))
     file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file_meta.ImplementationClassUID = UID_ROOT + "302193870542811064183297653025441870041"
+    file_meta.ImplementationClassUID = UID(UID_ROOT + "302193870542811064183297653025441870041")
     file_meta.ImplementationVersionName = "KNEEBONEAGE"
-    dataset = FileDataset(None, {}, file_meta=file_meta, preamble=b"\0" * 128)
+    dataset = FileDataset("", {}, file_meta=file_meta, preamble=b"\0" * 128)
     _describe_person(dataset, meta)
     _describe_exposure(dataset, meta)
     _describe_view(dataset, meta)

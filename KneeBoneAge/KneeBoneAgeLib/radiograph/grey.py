@@ -100,7 +100,7 @@ def robust_range(values: Values, counts: NDArray[np.int64]) -> tuple[float, floa
 
 
 def stretch(values: Values, counts: NDArray[np.int64], nominal: tuple[float, float] | None) -> Values:
-    """Levels in [0, 1] without a window: over the nominal range if half of it is used, else the robust one."""
+    """Levels in [0, 1] without a window: over the nominal range if half is used, else the robust one."""
     low, high = robust_range(values, counts)
     if nominal is not None and high - low >= 0.5 * (nominal[1] - nominal[0]):
         low, high = nominal

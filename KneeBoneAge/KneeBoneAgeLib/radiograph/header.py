@@ -211,7 +211,7 @@ def age_in_months(spelling: str) -> float | None:
 def spacing(dataset: Dataset) -> tuple[Spacing, list[str]]:
     """The pixel pitch that comes nearest to the plane of the knee, as PS3.3 10.7.1.3 reads the attributes.
 
-    1. PixelSpacing that differs from ImagerPixelSpacing, or is said to be calibrated, is already at the patient.
+    1. PixelSpacing that differs from ImagerPixelSpacing, or is called calibrated, is already at the patient.
     2. ImagerPixelSpacing is at the detector: divided by EstimatedRadiographicMagnificationFactor, once.
     3. PixelSpacing alone, then NominalScannedPixelSpacing.
     """

@@ -316,15 +316,15 @@ def test_bundle_verify_says_what_is_wrong_and_leaves_with_one(tmp_path):
 def test_the_phantom_command_hands_its_options_on(tmp_path, monkeypatch):
     asked = []
 
-    def write_cohort(out, knees, seed, format, progress):
+    def write_cohort(out, knees, seed, format, progress, others):
         progress(knees, knees)
-        asked.append((out, knees, seed, format))
+        asked.append((out, knees, seed, format, others))
 
     monkeypatch.setitem(
         sys.modules, "KneeBoneAgeLib.phantom.cohort", SimpleNamespace(write_cohort=write_cohort)
     )
     assert run("phantom", tmp_path, "--knees", 3, "--seed", 7, "--format", "png").exit_code == 0
-    assert asked == [(tmp_path, 3, 7, "png")]
+    assert asked == [(tmp_path, 3, 7, "png", 0)]
     assert run("phantom", tmp_path, "--knees", 0, "--seed", 7).exit_code == 2
 
 

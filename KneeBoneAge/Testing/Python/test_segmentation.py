@@ -1,4 +1,4 @@
-"""Finding the knees: decoding, both looks, sides and reasons, with a stand-in network that sees painted discs."""
+"""Finding the knees: decoding, both looks, sides and reasons, with a stand-in network that sees discs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def put(
     maps.offset[index, 1][near] = torch.from_numpy((y - down) / STRIDE).float()[near]
     maps.log_width[index][near] = math.log(width / REFERENCE_WIDTH_PX)
     maps.angle[index][near] = angle / REFERENCE_ANGLE_DEG
-    maps.fibula[index][near] = left
+    maps.fibula[index][torch.from_numpy(np.hypot(across - x, down - y) < width / 2)] = left
     maps.present[index] = 9.0
 
 
@@ -65,7 +65,7 @@ def circle(spot: np.ndarray, film: np.ndarray) -> tuple[float, float, float]:
 class SeesDiscs(torch.nn.Module):
     """Stands in for the network: a disc is a joint as wide as itself, a grey dot beside it its fibula.
 
-    A disc with a hole is a joint at first sight only: at the second look, where it is large, the hole is seen.
+    A disc with a hole is a joint at first sight only: at the second look, where it is large, one sees it.
     """
 
     def forward(self, pictures: torch.Tensor) -> Maps:

@@ -142,7 +142,7 @@ def perfect(knees, shape=(48, 48)) -> tuple[Maps, torch.Tensor, finder_training.
     """Maps that say exactly what the targets want."""
     targets = make_targets(knees, shape)
     count = len(knees)
-    values = torch.zeros(count, 5, *shape)
+    values = torch.zeros(count, 4, *shape)
     picture, row, col = targets.cells.unbind(1)
     values[picture, :, row, col] = targets.values
     labels = torch.zeros(count, *shape, dtype=torch.long)
@@ -151,7 +151,7 @@ def perfect(knees, shape=(48, 48)) -> tuple[Maps, torch.Tensor, finder_training.
         offset=values[:, :2],
         log_width=values[:, 2],
         angle=values[:, 3],
-        fibula=values[:, 4] * 18 - 9,
+        fibula=torch.where(targets.fibula < 0, 0.0, targets.fibula * 18 - 9),
         labels=torch.nn.functional.one_hot(labels, len(LABELS)).permute(0, 3, 1, 2) * 18.0,
         present=targets.present * 18 - 9,
     )
