@@ -62,9 +62,9 @@ def load_finder(folder: Path) -> KneeFinder:
     return KneeFinder(load_file(folder / "finder.safetensors"), settings)
 
 
-def phantom_truth(folder: Path) -> dict[Path, list[Truth]]:
+def phantom_truth(folder: Path) -> dict[Path, list[Truth | None]]:
     """Films of a cohort with their knees; films of nothing to be cropped have none."""
-    films: dict[Path, list[Truth]] = defaultdict(list)
+    films: dict[Path, list[Truth | None]] = defaultdict(list)
     with (folder / "cohort.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             knees = films[folder / row["file"]]
@@ -151,7 +151,7 @@ def report(name: str, rows: list[Row], films: int, empty: int, seconds: list[flo
 
 
 def evaluate(
-    finder: KneeFinder, films: dict[Path, list], name: str, header: bool, worst: int
+    finder: KneeFinder, films: dict[Path, list[Truth | None]], name: str, header: bool, worst: int
 ) -> dict[str, float]:
     """Read and find on every film.
 

@@ -105,8 +105,8 @@ class IntervalCalibration(_Section):
 
 
 class Calibrations(_Section):
-    """One calibration for each case of what is known beside the picture (sex, chronological age), and the age by
-    sex from which on a knee is reported as mature."""
+    """One calibration for each case of what is known beside the picture (sex, chronological age), and the age
+    by sex from which on a knee is reported as mature."""
 
     sex_age: IntervalCalibration
     sex: IntervalCalibration
@@ -268,6 +268,7 @@ def card(bundle: Bundle) -> str:
     children = f"{data.children} children" + (f" ({data.real_children} real)" if data.real_children else "")
     finder = ", ".join(f"{key} {value}" for key, value in net.finder.items() if isinstance(value, str | int))
     inputs = ", ".join(net.inputs)
+    intervals = facts.calibration.sex_age
     seeds = f"; phantom seeds {', '.join(map(str, data.phantom_seeds))}" if data.phantom_seeds else ""
     lines = [
         facts.card_first_line,
@@ -279,7 +280,7 @@ def card(bundle: Bundle) -> str:
         f"Networks      {net.folds} x {net.network.backbone} at {net.network.image_size} px on {inputs}",
         f"Finder        {finder}",
         f"Scale         {net.months_from:g} to {net.months_to:g} months in {net.network.bins} bins",
-        f"Intervals     {facts.calibration.sex_age.level:.0%} of {facts.calibration.sex_age.target} bone ages, by age band",
+        f"Intervals     {intervals.level:.0%} of {intervals.target} bone ages, by age band",
     ]
     for sex, months in (facts.calibration.mature_from_months or {}).items():
         lines.append(f"Mature        from {months:g} months on ({sex})")

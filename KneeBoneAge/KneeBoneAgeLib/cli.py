@@ -202,7 +202,7 @@ def phantom(
             write_cohort(out, knees, seed, format.value, show, others)
         except OSError as error:
             usage_error(f"{out}: cannot write there ({error.strerror or error})")
-    messages.print(f"{knees} knees in {out}", markup=False)
+    messages.print(f"{knees} {'knee' if knees == 1 else 'knees'} in {out}", markup=False)
 
 
 @bundle_app.command("show")

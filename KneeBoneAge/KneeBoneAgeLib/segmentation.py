@@ -136,13 +136,11 @@ class FinderNetwork(nn.Module):
         )
         del unet.decoder.blocks[-1]
         self.encoder, self.decoder = unet.encoder, unet.decoder
-        self.head = nn.Sequential(
-            nn.Conv2d(decoder_channels[-1], hidden, 1), nn.ReLU(), nn.Conv2d(hidden, 6 + len(LABELS), 1)
-        )
+        last = nn.Conv2d(hidden, 6 + len(LABELS), 1)
+        self.head = nn.Sequential(nn.Conv2d(decoder_channels[-1], hidden, 1), nn.ReLU(), last)
         self.present = nn.Linear(unet.encoder.out_channels[-1], 1)
-        with torch.no_grad():
-            self.head[-1].bias.zero_()
-            self.head[-1].bias[0] = -4.0  # a centre is rare
+        # A centre is rare: the heat-map begins low.
+        last.bias = nn.Parameter(torch.tensor([-4.0] + [0.0] * (5 + len(LABELS))))
 
     def forward(self, pictures: Tensor) -> Maps:
         """Pictures (N, 1, H, W) with grey values of any scale, H and W multiples of 32."""
@@ -254,7 +252,8 @@ class KneeFinder:
         network.load_state_dict(
             {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
         )
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        network.eval().to(self.device)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def find(self, film: Film) -> Finding:
         """The frontal knees of a film, or the reason why there is none."""
@@ -269,7 +268,7 @@ class KneeFinder:
             )
         looks = self._look_again(reduced, proposals)
         best = max(crop.confidence for crop in looks)
-        knees = _distinct(
+        sure = _distinct(
             [
                 _scaled(crop, block)
                 for crop in looks
@@ -279,12 +278,12 @@ class KneeFinder:
             ],
             self.config["most_knees"],
         )
-        if not knees:
+        if not sure:
             return Finding(
                 (),
                 f"what looks like a knee at first is not a frontal knee on the film (confidence {best:.2f})",
             )
-        knees, notes = settle_sides(knees, film.side)
+        knees, notes = settle_sides(sure, film.side)
         return Finding(knees, None, notes)
 
     def masks(self, film: Film) -> NDArray[np.uint8]:

@@ -79,7 +79,9 @@ def draw(folder: Path, count: int, seed: int, sample: Callable[..., Any] | None 
     sample : called with (random generator, size in pixels); `drawing.finder_sample` unless given.
     """
     if sample is None:
-        from .drawing import finder_sample as sample
+        from .drawing import finder_sample
+
+        sample = finder_sample
     start = time.monotonic()
     for number in range(math.ceil(count / SHARD)):
         name = f"{seed:05d}-{number:05d}"
@@ -280,7 +282,8 @@ class FinderTraining(lightning.LightningModule):
     def __init__(self, recipe: Recipe, config: dict[str, Any], log: Path) -> None:
         super().__init__()
         self.recipe, self.config, self.log_path = recipe, config, log
-        self.network = FinderNetwork(config).to(memory_format=torch.channels_last)
+        self.network = FinderNetwork(config)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = torch.optim.swa_utils.AveragedModel(
             self.network,
             avg_fn=self._move,
@@ -296,6 +299,13 @@ class FinderTraining(lightning.LightningModule):
             return now
         keep = min(self.recipe.ema, (1 + int(count)) / (10 + int(count)))
         return average.lerp(now, 1 - keep)
+
+    @property
+    def averaged(self) -> FinderNetwork:
+        """The network with the moving average of the weights."""
+        network = self.average.module
+        assert isinstance(network, FinderNetwork)
+        return network
 
     @property
     def progress(self) -> float:
@@ -328,7 +338,7 @@ class FinderTraining(lightning.LightningModule):
         self._since = now
         warm = min(1.0, (self.global_step + 1) / min(200, 1 + 0.05 * self.recipe.steps))
         rate = self.recipe.learning_rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * self.progress)) / 2)
-        for group in self.optimizers().param_groups:
+        for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
         maps = self.network(views.pictures.contiguous(memory_format=torch.channels_last))
         parts = losses(maps, views.labels, targets)
@@ -371,21 +381,24 @@ class Watch(lightning.Callback):
         self.last = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        assert isinstance(module, FinderTraining)
         self.last = module.spent
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: object
     ) -> None:
+        assert isinstance(module, FinderTraining)
         if module.spent - self.last >= self.every:
             self.last = module.spent
             self.save(trainer, module)
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        assert isinstance(module, FinderTraining)
         self.save(trainer, module)
 
     def save(self, trainer: lightning.Trainer, module: FinderTraining) -> None:
         self.cache.refresh()
-        network = module.average.module
+        network = module.averaged
         module.write_log(
             **(evaluate(network, self.cache, module.config["size_px"]) if len(self.cache) else {})
         )
