@@ -201,7 +201,8 @@ def block_means(pixels: Floats, block: int) -> NDArray[np.float32]:
     rows, cols = (-(-length // block) for length in pixels.shape)
     whole = pixels.shape[0] // block
     tall = np.zeros((rows, cols * block), np.float32)
-    tall[:whole, : pixels.shape[1]] = pixels[: whole * block].reshape(whole, block, -1).sum(axis=1)
+    stacked = pixels[: whole * block].reshape(whole, block, pixels.shape[1])
+    np.add.reduce(stacked, axis=1, dtype=np.float32, out=tall[:whole, : pixels.shape[1]])
     if rows > whole:
         tall[whole, : pixels.shape[1]] = pixels[whole * block :].sum(axis=0)
     means = tall[:, ::block].copy()

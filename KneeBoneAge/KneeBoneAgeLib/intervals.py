@@ -70,7 +70,9 @@ class Calibration:
         p = np.asarray(probabilities, dtype=np.float64)
         bone_age = np.asarray(bone_age_months, dtype=np.float64)
         if len(p) != len(bone_age) or len(p) == 0:
-            raise ValueError(f"{len(p)} predictions for {len(bone_age)} bone ages: as many of both are needed")
+            raise ValueError(
+                f"{len(p)} predictions for {len(bone_age)} bone ages: as many of both are needed"
+            )
         low, high = _predicted_ends(p, level)
         score = np.maximum(low - bone_age, bone_age - high) / (high - low)
         band = np.digitize(mean_months(p), edges_months)

@@ -19,7 +19,7 @@ MONTHS_MAX = 240.0
 
 
 def encode_sex(sex: str | None) -> int:
-    """"F", "M" or None as the network counts them."""
+    """ "F", "M" or None as the network counts them."""
     return {"F": FEMALE, "M": MALE, None: UNKNOWN_SEX}[sex]
 
 
@@ -31,7 +31,9 @@ class AgeNetworkConfig:
     """
 
     backbone: str = "convnext_atto"
-    backbone_options: dict[str, Any] = field(default_factory=lambda: {"ls_init_value": None, "act_layer": "relu"})
+    backbone_options: dict[str, Any] = field(
+        default_factory=lambda: {"ls_init_value": None, "act_layer": "relu"}
+    )
     image_size: int = 160
     bins: int = 120
     spline_knots: int = 24
@@ -98,7 +100,9 @@ class AgePrior(nn.Module):
         edges = torch.linspace(0, MONTHS_MAX, bins + 1)
         self.register_buffer("edges", edges, persistent=False)
         # The parts start beside each other, on both sides of chronological age.
-        self.register_buffer("start", torch.linspace(-30, 30, parts) if parts > 1 else torch.zeros(1), persistent=False)
+        self.register_buffer(
+            "start", torch.linspace(-30, 30, parts) if parts > 1 else torch.zeros(1), persistent=False
+        )
         self.register_buffer("marginal", torch.full((2, bins), -float(torch.log(torch.tensor(float(bins))))))
         self.hidden = nn.Linear(self.knots + 2, width)
         self.out = nn.Linear(width, 3 * parts)
@@ -134,7 +138,11 @@ class AgeNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = timm.create_model(
-            config.backbone, pretrained=False, in_chans=1, num_classes=0, **_timm_options(config.backbone_options)
+            config.backbone,
+            pretrained=False,
+            in_chans=1,
+            num_classes=0,
+            **_timm_options(config.backbone_options),
         )
         self.feature_count = int(self.backbone.num_features)
         self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots)

@@ -80,7 +80,9 @@ class KneeGate:
 
     def tensors(self) -> dict[str, Floats]:
         """Arrays by name, as a safetensors file holds them."""
-        return {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in self.__dataclass_fields__}
+        return {
+            name: np.ascontiguousarray(getattr(self, name), np.float32) for name in self.__dataclass_fields__
+        }
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Floats]) -> KneeGate:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .crop import (
     WIDTH_FACTOR,
@@ -158,6 +160,22 @@ class FinderNetwork(nn.Module):
         )
 
 
+def fold_batch_norms(network: nn.Module) -> None:
+    """Put each batch norm into the convolution before it, in place: same answers in less time."""
+    places = [
+        (parent, name, child)
+        for parent in network.modules()
+        for name, child in parent.named_children()
+        if not any(True for _ in child.children())
+    ]
+    order = {id(module): rank for rank, module in enumerate(network.modules())}
+    places.sort(key=lambda place: order[id(place[2])])
+    for (parent, name, layer), (owner, norm_name, norm) in pairwise(places):
+        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(parent, name, fuse_conv_bn_eval(layer, norm))
+            setattr(owner, norm_name, nn.Identity())
+
+
 def prepare(pictures: Tensor) -> Tensor:
     """Two views of each picture, free of exposure: standardised, and with local mean and contrast levelled.
 
@@ -252,7 +270,8 @@ class KneeFinder:
         network.load_state_dict(
             {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
         )
-        network.eval().to(self.device)
+        fold_batch_norms(network.eval())
+        network.to(self.device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def find(self, film: Film) -> Finding:

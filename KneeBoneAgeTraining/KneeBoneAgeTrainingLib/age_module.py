@@ -8,9 +8,10 @@ from typing import Any
 
 import lightning
 import torch
-from KneeBoneAgeLib.network import MONTHS_MAX, UNKNOWN_SEX, AgeNetwork, bin_centres
 from torch import Tensor, nn
 from torch.nn import functional
+
+from KneeBoneAgeLib.network import MONTHS_MAX, UNKNOWN_SEX, AgeNetwork, bin_centres
 
 from .recipe import TRUE_SD_MONTHS, Recipe
 
@@ -135,4 +136,6 @@ def _pace(step: int, recipe: Recipe) -> float:
     warm = max(1.0, recipe.warm_up * recipe.steps)
     if step < warm:
         return (step + 1) / warm
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1.0, recipe.steps - warm))))
+    return 0.01 + 0.99 * 0.5 * (
+        1 + math.cos(math.pi * min(1.0, (step - warm) / max(1.0, recipe.steps - warm)))
+    )

@@ -21,14 +21,15 @@ from pathlib import Path
 import lightning
 import numpy as np
 import torch
-from KneeBoneAgeLib.intervals import mean_months
-from KneeBoneAgeLib.network import AgeNetwork, AgePrior
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
+
+from KneeBoneAgeLib.intervals import mean_months
+from KneeBoneAgeLib.network import AgeNetwork, AgePrior
 
 from .age_module import AgeModule
 from .augmentation import cut_out
@@ -104,8 +105,9 @@ class _Data(lightning.LightningDataModule):
         self.parts, self.recipe = parts, recipe
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        return DataLoader(Batches(self.parts, self.recipe, epoch), batch_size=None)
+        # By steps: after a resumption Lightning's own count of epochs is one behind.
+        step = self.trainer.global_step if self.trainer else 0
+        return DataLoader(Batches(self.parts, self.recipe, step // self.recipe.epoch_steps), batch_size=None)
 
 
 class _LookAfterEpoch(lightning.Callback):
@@ -118,7 +120,8 @@ class _LookAfterEpoch(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, AgeModule)
         last = module.global_step >= module.recipe.steps
-        if not len(self.rows) or (trainer.current_epoch % self.every and not last):
+        epoch = module.global_step // module.recipe.epoch_steps
+        if not len(self.rows) or (epoch % self.every and not last):
             return
         size = module.recipe.size_px(module.global_step)
         prediction = predict(module.averaged, self.cache, self.rows, size)
@@ -153,7 +156,10 @@ def predict(
 
 @torch.inference_mode()
 def posterior(
-    network: AgeNetwork, log_likelihood: NDArray[np.float32], sex: NDArray[np.int64], age_months: NDArray[np.float32]
+    network: AgeNetwork,
+    log_likelihood: NDArray[np.float32],
+    sex: NDArray[np.int64],
+    age_months: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Likelihoods (N, 2, bins), sexes (2 = missing), ages (NaN = missing) → probabilities (N, bins)."""
     log_p = network.log_posterior(
@@ -208,7 +214,10 @@ def fit_prior(
         p = inner / max(inner.sum(), 1) * 0.998 + 0.002 / bins
         prior.marginal[which] = torch.from_numpy(np.log(p / p.sum())).float()
     generator = torch.Generator().manual_seed(seed)
-    table = [torch.from_numpy(np.asarray(a)) for a in (sex.astype(np.int64), age_months.astype(np.float32), low, part)]
+    table = [
+        torch.from_numpy(np.asarray(a))
+        for a in (sex.astype(np.int64), age_months.astype(np.float32), low, part)
+    ]
     prior.requires_grad_(True)
     optimizer = torch.optim.Adam(prior.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -232,11 +241,13 @@ def train(
     """Run Lightning's loop for the recipe's steps, or what is left of them after the last checkpoint."""
     recipe = module.recipe
     epochs = -(-recipe.steps // recipe.epoch_steps)
-    keep = ModelCheckpoint(folder, filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False)
+    keep = ModelCheckpoint(
+        folder, filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False
+    )
     trainer = lightning.Trainer(
         accelerator="cpu" if not torch.cuda.is_available() else "auto",
         devices=1,
-        max_epochs=epochs,
+        max_epochs=-1,
         max_steps=recipe.steps,
         gradient_clip_val=1.0,
         logger=CSVLogger(folder, name="log", version=0),
@@ -249,7 +260,9 @@ def train(
     )
     last = folder / "last.ckpt"
     # The checkpoint is this run's own.
-    trainer.fit(module, datamodule=_Data(parts, recipe), ckpt_path=last if last.exists() else None, weights_only=False)
+    trainer.fit(
+        module, datamodule=_Data(parts, recipe), ckpt_path=last if last.exists() else None, weights_only=False
+    )
 
 
 def seconds_a_step(module: AgeModule, parts: Sequence[Part], timed: int = 5) -> float:
@@ -301,7 +314,9 @@ def load_module(folder: Path) -> AgeModule:
     return module
 
 
-def pretrain(run: Path, cache: CropCache, recipe: Recipe, minutes: float | None, negatives: CropCache | None) -> None:
+def pretrain(
+    run: Path, cache: CropCache, recipe: Recipe, minutes: float | None, negatives: CropCache | None
+) -> None:
     """Stage 1: indicators, maturities and true bone ages of one cohort; the prior first, from numbers alone."""
     folder = run / "pretrain"
     if (folder / "module.safetensors").exists():
@@ -311,7 +326,14 @@ def pretrain(run: Path, cache: CropCache, recipe: Recipe, minutes: float | None,
     recipe = settle_recipe(folder, recipe, parts, minutes)
     module = new_module(recipe, parts)
     labels = cache.labels.take(knees)
-    loss = fit_prior(module.network.prior, labels.sex, labels.age_months, labels.true_months, seed=recipe.seed)
+    loss = fit_prior(
+        module.network.prior,
+        labels.sex,
+        labels.age_months,
+        labels.true_months,
+        steps=recipe.prior_steps,
+        seed=recipe.seed,
+    )
     module.averaged.load_state_dict(module.network.state_dict())
     log.info("prior from %d knees: %.3f nats", len(knees), loss)
     train(module, parts, folder, (cache, held_out))
@@ -368,7 +390,14 @@ def _parts(
     negatives: CropCache | None,
 ) -> list[Part]:
     """The cohort, beside it the pretraining cohort (`replay`) and what is not a knee, where there are such."""
-    parts = [Part(*first[:2], 1.0, first[2], recipe.label_sd_months() if first[2] == recipe.label else TRUE_SD_MONTHS)]
+    parts = [
+        Part(
+            *first[:2],
+            1.0,
+            first[2],
+            recipe.label_sd_months() if first[2] == recipe.label else TRUE_SD_MONTHS,
+        )
+    ]
     if replay is not None and recipe.replay_share:
         parts.append(Part(replay, _knees_apart(replay)[0], recipe.replay_share, "true", TRUE_SD_MONTHS))
     for source in (cache, negatives):
@@ -381,18 +410,24 @@ def _parts(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line of a run's parts."""
-    parser = argparse.ArgumentParser(prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None
+    )
     parser.add_argument("part", choices=["pretrain", "fold", "calibrate"])
     parser.add_argument("fold", type=int, nargs="?", choices=range(FOLDS))
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, required=True, help="folder of crops")
-    parser.add_argument("--replay", type=Path, help="crops of the pretraining cohort, mixed into a fold's batches")
+    parser.add_argument(
+        "--replay", type=Path, help="crops of the pretraining cohort, mixed into a fold's batches"
+    )
     parser.add_argument("--negatives", type=Path, help="crops that are not a frontal knee")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="length; the steps are measured once and written down")
     length.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other settings of the recipe")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="other settings of the recipe"
+    )
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -421,7 +456,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 STAGES = {
     "pretrain": Recipe(steps=1000, label="true", small_share=0.4, seed=1),
     "fold": Recipe(
-        steps=300, label="assigned", learning_rate=6e-4, warm_up=0.1, replay_share=0.3, frozen_stages=0, seed=101
+        steps=300,
+        label="assigned",
+        learning_rate=6e-4,
+        warm_up=0.1,
+        replay_share=0.3,
+        frozen_stages=0,
+        seed=101,
     ),
 }
 """What each stage is trained with unless told otherwise."""

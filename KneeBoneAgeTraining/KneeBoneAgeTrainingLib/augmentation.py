@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from KneeBoneAgeLib.crop import normalise
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from KneeBoneAgeLib.crop import normalise
 
 from .crop_cache import MARGIN
 
@@ -47,10 +48,14 @@ def cut_out(
         shift_x, shift_y = rng.uniform(-jitter.shift, jitter.shift, (2, count)) * 2 / MARGIN
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     matrix = np.stack([np.stack([cos, -sin, shift_x], -1), np.stack([sin, cos, shift_y], -1)], 1)
-    grid = functional.affine_grid(torch.from_numpy(matrix).float(), [count, 1, size, size], align_corners=False)
+    grid = functional.affine_grid(
+        torch.from_numpy(matrix).float(), [count, 1, size, size], align_corners=False
+    )
     crop = functional.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)
     if rng is not None:
-        seen = crop > 0.5 / 255  # what is black because nothing was exposed stays black: normalise() leaves it out
+        seen = (
+            crop > 0.5 / 255
+        )  # what is black because nothing was exposed stays black: normalise() leaves it out
         crop = torch.where(seen, _another_look(crop, rng, jitter).clamp(min=1e-3), 0.0)
     return torch.from_numpy(normalise(crop[:, 0].numpy()))[:, None]
 
@@ -70,7 +75,9 @@ def _another_look(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Ten
     taps = torch.exp(-0.5 * (torch.arange(-2, 3).view(1, 1, 1, 5) / sigma) ** 2)
     taps = (taps / taps.sum(-1, keepdim=True)).view(count, 1, 1, 5)
     rows = functional.conv2d(crop.view(1, count, size, size), taps, padding=(0, 2), groups=count)
-    crop = functional.conv2d(rows, taps.transpose(2, 3), padding=(2, 0), groups=count).view(count, 1, size, size)
+    crop = functional.conv2d(rows, taps.transpose(2, 3), padding=(2, 0), groups=count).view(
+        count, 1, size, size
+    )
     grain = torch.from_numpy(rng.standard_normal(crop.shape, dtype=np.float32))
     crop = crop + grain * each(rng.uniform(0, jitter.noise, count))
     for i in np.flatnonzero(rng.random(count) < jitter.occlusion):

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from KneeBoneAgeLib.intervals import Calibration, mean_months
-from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+
+from KneeBoneAgeLib.intervals import Calibration, mean_months
+from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
 
 from .age_training import load_module, posterior, predict
 from .crop_cache import KNEE, CropCache, CropLabels

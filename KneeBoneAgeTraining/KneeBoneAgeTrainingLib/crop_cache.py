@@ -65,7 +65,9 @@ class CropCache:
             raise FileNotFoundError(f"{folder}: no images-*.npy; draw the crops first")
         parts = []
         for path in paths:
-            with np.load(path.with_name(path.name.replace("images-", "labels-")).with_suffix(".npz")) as arrays:
+            with np.load(
+                path.with_name(path.name.replace("images-", "labels-")).with_suffix(".npz")
+            ) as arrays:
                 parts.append({f.name: arrays[f.name] for f in fields(CropLabels)})
         labels = CropLabels(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
         return cls([np.load(path, mmap_mode="r") for path in paths], labels)
@@ -75,7 +77,9 @@ class CropCache:
         """Write one pair, the labels first, so that a pair whose pictures are there is complete."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez(folder / f"labels-{part:04d}.npz", **{f.name: getattr(labels, f.name) for f in fields(labels)})
+        np.savez(
+            folder / f"labels-{part:04d}.npz", **{f.name: getattr(labels, f.name) for f in fields(labels)}
+        )
         unfinished = folder / f"unfinished-{part:04d}.npy"
         np.save(unfinished, images)
         unfinished.rename(folder / f"images-{part:04d}.npy")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from KneeBoneAgeLib.refusal import DISTANCE_SLACK, KneeGate
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
+
+from KneeBoneAgeLib.refusal import DISTANCE_SLACK, KneeGate
 
 Floats = NDArray[np.floating]
 

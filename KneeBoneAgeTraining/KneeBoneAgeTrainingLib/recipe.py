@@ -38,6 +38,7 @@ class Recipe:
     frozen_stages: int = 0
     small_size: int = 128  # side in pixels of the crops at first, when rough features are learnt
     small_share: float = 0.0  # of the steps
+    prior_steps: int = 400
     epoch_steps: int = 100
     seed: int = 1
 

@@ -54,6 +54,8 @@ class Build:
     fibula_offset: float = 1.0
     patella_height: float = 0.0
     patella_shift: float = 0.0
+    patella_density: float = 0.7
+    notch_fill: float = 0.15
     girth: float = 1.0
     fat: float = 0.1
     valgus_deg: float = 5.0
@@ -81,6 +83,8 @@ class Build:
             fibula_offset=normal(1, 0.05),
             patella_height=normal(0, 0.07),
             patella_shift=normal(0, 0.04),
+            patella_density=uniform(0.35, 1.0),
+            notch_fill=uniform(0.03, 0.3),
             girth=float(np.clip(normal(1.02, 0.14), 0.75, 1.5)),
             fat=uniform(0.03, 0.2),
             valgus_deg=normal(valgus, 2.5),
@@ -243,10 +247,26 @@ class _Knee:
 
         self._long_bone(
             FEMUR, self.femur_pose, metaphysis, wall, epiphysis, level, +1, ind.femur_physis_mm,
-            level - top, bottom, end, ind.femur_undulation * unit, ind.femur_bridging, ind.femur_scar, 0.27,
+            level - top, bottom, end, ind.femur_undulation * unit, ind.femur_bridging, ind.femur_scar,
         )  # fmt: skip
+        if formed > 0.5:
+            self._notch(epiphysis, bottom, formed * ratio)
         for name, u in (("femur_metaphysis_medial", -0.5), ("femur_metaphysis_lateral", 0.5)):
             self.landmarks.append((name, *self.femur_pose.to_film(u * unit, level)))
+
+    def _notch(self, epiphysis: Stack, bottom: float, share: float) -> None:
+        """The backs of the condyles, seen through the intercondylar notch: it is never as dark as the joint space."""
+        unit, build = self.unit, self.build
+        reach = 0.16 * unit * build.notch_width
+        seen = see(epiphysis, self.femur_pose)
+        patch = self.canvas.patch(self.femur_pose, (-reach, reach), (bottom, bottom + 0.16 * unit))
+        if patch is None:
+            return
+        centre, _ = seen.width_at(patch)
+        side = np.clip(1 - np.abs((patch.u - centre) / reach), 0, 1)
+        height = np.clip((patch.w - bottom) / (0.14 * unit), 0, 1)
+        fill = build.notch_fill * self.frontal * share * np.minimum(3 * side, 1) * height
+        self.canvas.bone_mm[patch.rows, patch.columns] += build.density * build.trabecular * fill * seen.path(patch)
 
     def tibia(self) -> None:
         ind, build, unit = self.ind, self.build, self.tib
@@ -298,7 +318,7 @@ class _Knee:
 
         self._long_bone(
             TIBIA, self.tibia_pose, metaphysis, wall, epiphysis, level, -1, ind.tibia_physis_mm,
-            bottom - level, top, end, 0.6 * ind.tibia_undulation * unit, ind.tibia_bridging, ind.tibia_scar, 0.3,
+            bottom - level, top, end, 0.6 * ind.tibia_undulation * unit, ind.tibia_bridging, ind.tibia_scar,
         )  # fmt: skip
         self._tuberosity(level)
         for name, u in (("tibia_metaphysis_medial", -0.5), ("tibia_metaphysis_lateral", 0.5)):
@@ -334,7 +354,7 @@ class _Knee:
 
         self._long_bone(
             FIBULA, self.tibia_pose, bone, wall, epiphysis, level, -1, ind.fibula_physis_mm,
-            bottom - level, top, end, 0.0, ind.fibula_bridging, ind.fibula_scar, 0.25,
+            bottom - level, top, end, 0.0, ind.fibula_bridging, ind.fibula_scar,
         )  # fmt: skip
         self.landmarks.append(("fibular_head", *self.tibia_pose.to_film(offset, level)))
 
@@ -354,8 +374,9 @@ class _Knee:
         patch = self._patch(self.femur_pose, seen)
         if patch is None:
             return
-        outer, inner = seen.path(patch), seen.path(patch, 0.9 * build.cortex)
-        self._deposit(patch, outer, inner, build.trabecular * 1.2, PATELLA)
+        outer, inner = seen.path(patch), seen.path(patch, 0.6 * build.cortex)
+        bone = build.patella_density * ((outer - inner) + 1.2 * build.trabecular * inner)
+        self._add(patch, bone, outer > 1.0, PATELLA)
 
     def soft_tissue(self) -> None:
         build, unit = self.build, max(self.unit, 30.0)
@@ -415,7 +436,7 @@ class _Knee:
 
     def _long_bone(
         self, label, pose, metaphysis, wall, epiphysis, level, proximal, physis_mm, gap_mm, end_level, end, wave,
-        bridging, scar, blur_share,
+        bridging, scar,
     ) -> None:  # fmt: skip
         """Shaft and metaphysis, physis, epiphysis. ``proximal`` is +1 where the shaft lies above the physis."""
         build, unit = self.build, self.unit
@@ -512,9 +533,6 @@ class _Knee:
         self.canvas.bone_mm[patch.rows, patch.columns] += (
             self.build.density * (0.22 * path - 0.5 * (1 - ind.tuberosity_fusion) * rim)
         ).clip(-0.6, None)
-
-    def _deposit(self, patch: Patch, outer, inner, trabecular: float, label: int) -> None:
-        self._add(patch, (outer - inner) + trabecular * inner, outer > 1.0, label)
 
     def _add(self, patch: Patch, bone, mask, label: int) -> None:
         self.canvas.bone_mm[patch.rows, patch.columns] += self.build.density * bone

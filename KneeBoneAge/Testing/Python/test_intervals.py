@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from KneeBoneAgeLib.intervals import SMALL_BAND, Calibration, mean_months, quantile_months
 
 CENTRES = np.arange(1, 240, 2.0)
@@ -33,7 +34,9 @@ def test_mean_and_quantiles_of_a_gaussian_are_its_own():
 def test_quantiles_of_a_single_bin_stay_inside_it():
     p = np.zeros((1, 120))
     p[0, 50] = 1
-    assert 100 <= quantile_months(p, 0.01)[0] <= quantile_months(p, 0.3)[0] <= quantile_months(p, 1.0)[0] <= 102
+    assert (
+        100 <= quantile_months(p, 0.01)[0] <= quantile_months(p, 0.3)[0] <= quantile_months(p, 1.0)[0] <= 102
+    )
 
 
 def test_calibrated_intervals_cover_what_they_claim_in_every_band(overconfident):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+
 from KneeBoneAgeLib.intervals import mean_months
 from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig, AgePrior, encode_sex, spline_basis
 
@@ -43,7 +44,8 @@ def test_every_answer_is_a_distribution_whatever_is_missing(network, images):
 def test_without_a_sex_the_answer_lies_between_those_of_both(network, images):
     with torch.no_grad():
         girl, boy, either = (
-            mean_months(network(images, torch.full((3,), sex), torch.full((3,), MISSING))) for sex in (0, 1, 2)
+            mean_months(network(images, torch.full((3,), sex), torch.full((3,), MISSING)))
+            for sex in (0, 1, 2)
         )
     assert np.all(either <= np.maximum(girl, boy) + 1e-3)
     assert np.all(either >= np.minimum(girl, boy) - 1e-3)

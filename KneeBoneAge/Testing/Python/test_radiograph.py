@@ -474,8 +474,8 @@ def test_a_malformed_header_neither_stops_the_reading_nor_shows_identity(tmp_pat
         dataset = dx(twelve_bits(), PatientName="Doe^Jane", PatientID="SECRET-77", PatientAge="Doe, 7 years")
         dataset.add_new("PatientBirthDate", "DA", "SECRETDAY")
         path = write(dataset, tmp_path / "film.dcm")
-    caplog.set_level(logging.DEBUG)
-    logging.getLogger("pydicom").setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="pydicom")
+    caplog.clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         film = read_film(path)

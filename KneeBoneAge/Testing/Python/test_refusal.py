@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from KneeBoneAgeLib.refusal import KneeGate
 from safetensors.numpy import load, save
+
+from KneeBoneAgeLib.refusal import KneeGate
 
 FOLDS, FEATURES = 2, 6
 

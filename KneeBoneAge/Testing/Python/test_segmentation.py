@@ -272,6 +272,20 @@ def test_the_network_is_small_and_survives_half_precision_and_any_multiple_of_32
     assert torch.allclose(maps.log_width, again.log_width, atol=0.02)
 
 
+def test_folding_batch_norms_changes_no_answer():
+    torch.manual_seed(0)
+    network = FinderNetwork().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    finder = KneeFinder(network.state_dict(), {})
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in finder.network.modules())
+    picture = torch.rand((1, 1, 96, 96))
+    with torch.inference_mode():
+        assert torch.allclose(network(picture).heat, finder.network(picture).heat, atol=1e-4)
+
+
 def test_weights_of_another_architecture_are_refused():
     state = FinderNetwork().state_dict()
     state.pop("present.weight")

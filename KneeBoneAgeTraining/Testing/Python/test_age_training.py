@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
+
 from KneeBoneAgeLib.intervals import Calibration, mean_months
 from KneeBoneAgeLib.network import AgeNetworkConfig, AgePrior
 from KneeBoneAgeLib.refusal import KneeGate
@@ -18,16 +20,17 @@ from KneeBoneAgeTrainingLib.crop_cache import CropCache, CropLabels
 from KneeBoneAgeTrainingLib.folds import assign_folds
 from KneeBoneAgeTrainingLib.gate_training import fit_gate
 from KneeBoneAgeTrainingLib.recipe import Recipe
-from safetensors.numpy import load_file
 
 SIZE = 74
 TINY = Recipe(
     steps=30,
     network=AgeNetworkConfig(
-        backbone_options={"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 32], "ls_init_value": None}, image_size=64
+        backbone_options={"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 32], "ls_init_value": None},
+        image_size=64,
     ),
     jitter=Jitter(occlusion=0, noise=0.01),
     batch=16,
+    prior_steps=15,
     epoch_steps=10,
     small_size=32,
     small_share=0.2,
@@ -179,7 +182,7 @@ def test_batches_are_the_same_again_and_differ_between_epochs(cache):
 
 
 def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(cache, tmp_path, monkeypatch):
-    recipe = replace(TINY, steps=30, batch=4)
+    recipe = replace(TINY, steps=9, batch=4, epoch_steps=3)
     monkeypatch.setattr(age_training, "EVALUATED", 4)
     pretrain(tmp_path / "whole", cache, recipe, None, None)
     steps = []
@@ -187,7 +190,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(cache, tmp_path, mon
 
     def breaks_off(self, batch, index):
         steps.append(index)
-        if len(steps) == 15:
+        if len(steps) == 5:
             raise RuntimeError("the power went")
         return learn(self, batch, index)
 
@@ -195,7 +198,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(cache, tmp_path, mon
     with pytest.raises(RuntimeError, match="power"):
         pretrain(tmp_path / "stopped", cache, recipe, None, None)
     pretrain(tmp_path / "stopped", cache, recipe, None, None)
-    assert len(steps) == 15 + 20
+    assert len(steps) == 5 + 6
     whole, stopped = (
         load_file(tmp_path / name / "pretrain" / "module.safetensors") for name in ("whole", "stopped")
     )
@@ -204,9 +207,15 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(cache, tmp_path, mon
 
 def test_a_run_learns_the_bars_and_leaves_what_a_bundle_needs(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(age_training, "EVALUATED", 20)
-    pretrain(tmp_path, cache, replace(TINY, steps=150, epoch_steps=50, learning_rate=4e-3), None, None)
+    pretrain(
+        tmp_path,
+        cache,
+        replace(TINY, steps=120, epoch_steps=60, prior_steps=60, learning_rate=4e-3),
+        None,
+        None,
+    )
     for fold in range(5):
-        recipe = replace(TINY, steps=12, label="assigned", learning_rate=5e-4, frozen_stages=2, seed=fold)
+        recipe = replace(TINY, steps=6, label="assigned", learning_rate=5e-4, frozen_stages=2, seed=fold)
         train_fold(tmp_path, fold, cache, recipe, None, cache, None)
     calibrate(tmp_path, cache, None)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
