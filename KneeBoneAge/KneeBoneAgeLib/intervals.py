@@ -1,8 +1,8 @@
 """Mean, quantiles and conformal intervals of bone-age distributions.
 
 The network's own quantiles are widened or narrowed until they cover what they claim: conformalised quantile
-regression (Romano, Patterson, Candès 2019) on out-of-fold predictions, scaled by the predicted width and split into
-bands of predicted age. NumPy only.
+regression (Romano, Patterson, Candès 2019) on out-of-fold predictions, scaled by the predicted width and
+split into bands of predicted age. NumPy only.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def quantile_months(probabilities: ArrayLike, q: float) -> Floats:
 class Calibration:
     """How far to move the ends of the predicted interval, by band of predicted age.
 
-    `shift[i]` is a fraction of the predicted width; band i reaches from `edges_months[i - 1]` to `edges_months[i]`
-    (the first from 0, the last to 240). `count[i]` crops stood behind it; where fewer than `SMALL_BAND` did, the
-    shift is the one of all crops. `target` says what is covered: "true" or "assigned" bone age.
+    `shift[i]` is a fraction of the predicted width; band i reaches from `edges_months[i - 1]` to
+    `edges_months[i]` (the first from 0, the last to 240). `count[i]` crops stood behind it; where fewer than
+    `SMALL_BAND` did, the shift is the one of all crops. `target` says what is covered: "true" or "assigned"
+    bone age.
     """
 
     level: float
@@ -82,7 +83,7 @@ class Calibration:
         return cls(level, target, tuple(edges_months), tuple(shift), tuple(len(m) for m in members))
 
     def interval(self, probabilities: ArrayLike) -> tuple[Floats, Floats]:
-        """Distributions (..., bins) → low and high ends (...), months, within 0 to 240 and around the mean."""
+        """Distributions (..., bins) → low and high ends (...), months, within 0..240 and around the mean."""
         p = np.asarray(probabilities, dtype=np.float64)
         low, high = _predicted_ends(p, self.level)
         mean = mean_months(p)

@@ -1,8 +1,9 @@
 """The age network: what the picture says about bone age, times what sex and chronological age say.
 
-The ConvNeXt (timm) gives for either sex a log-likelihood over month bins, log p(image | bone age, sex). A small
-network of numbers gives log p(bone age | chronological age, sex). Their sum, normalised, is the posterior (Bayes).
-So either number may be missing: without an age the prior is the marginal one, without a sex both are summed over.
+The ConvNeXt (timm) gives for either sex a log-likelihood over month bins, log p(image | bone age, sex). A
+small network of numbers gives log p(bone age | chronological age, sex). Their sum, normalised, is the
+posterior (Bayes). So either number may be missing: without an age the prior is the marginal one, without a
+sex both are summed over.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ class LikelihoodHead(nn.Module):
     of a grown knee, skewness, and how well either sex fits.
     """
 
+    centres: Tensor
+    basis: Tensor
+
     def __init__(self, features: int, bins: int, knots: int) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 2 * (2 + knots))
@@ -87,11 +91,15 @@ class LikelihoodHead(nn.Module):
 
 
 class AgePrior(nn.Module):
-    """log p(bone age | chronological age, sex) for both sexes, (B,) months with NaN = missing → (B, 2, bins).
+    """log p(bone age | chronological age, sex) of both sexes, (B,) months with NaN = missing → (B, 2, bins).
 
     With an age: a mixture of Gaussians around it, whose parameters a small network gives. Without:
     the smoothed histogram of the training cohort, kept in `marginal`.
     """
+
+    edges: Tensor
+    start: Tensor
+    marginal: Tensor
 
     def __init__(self, bins: int, width: int, parts: int) -> None:
         super().__init__()
@@ -137,14 +145,15 @@ class AgeNetwork(nn.Module):
     def __init__(self, config: AgeNetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = timm.create_model(
+        backbone: Any = timm.create_model(
             config.backbone,
             pretrained=False,
             in_chans=1,
             num_classes=0,
             **_timm_options(config.backbone_options),
         )
-        self.feature_count = int(self.backbone.num_features)
+        self.backbone = backbone
+        self.feature_count: int = backbone.num_features
         self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots)
         self.prior = AgePrior(config.bins, config.prior_width, config.prior_parts)
 
@@ -157,7 +166,7 @@ class AgeNetwork(nn.Module):
         return self.head(features)
 
     def log_posterior(self, log_likelihood: Tensor, sex: Tensor, age_months: Tensor) -> Tensor:
-        """Likelihood (B, 2, bins), sex (B,) of {0: F, 1: M, 2: missing}, age (B,) or NaN → log p, (B, bins)."""
+        """Likelihood (B, 2, bins), sex (B,) 0 F, 1 M, 2 missing, age (B,) or NaN → log p, (B, bins)."""
         joint = log_likelihood + self.prior(age_months)
         rows = torch.arange(len(sex), device=sex.device)
         one = joint[rows, sex.clamp(max=1)]

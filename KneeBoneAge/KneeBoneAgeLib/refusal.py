@@ -1,9 +1,9 @@
 """Whether a crop shows what the networks were trained on: a frontal knee without an implant in the joint.
 
-Two questions are asked of the pooled features of all folds. A gate that has learnt from other parts, lateral views,
-implants and photographs says how much it looks like a knee; it decides. A very loose bound on the distance to the
-training crops catches what is like nothing at all: a real film looks different from a drawn one, and that alone is
-no reason to refuse it.
+Two questions are asked of the pooled features of all folds. A gate that has learnt from other parts, lateral
+views, implants and photographs says how much it looks like a knee; it decides. A very loose bound on the
+distance to the training crops catches what is like nothing at all: a real film looks different from a drawn
+one, and that alone is no reason to refuse it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class GateAnswer:
 class KneeGate:
     """The gate of a bundle of K networks with F pooled features each; everything is a float32 array.
 
-    A small network a fold (F → H → 1) on standardised features; the folds' logits are averaged. The distance is
-    Mahalanobis' in the D leading principal components of each fold, averaged too.
+    A small network a fold (F → H → 1) on standardised features; the folds' logits are averaged. The distance
+    is Mahalanobis' in the D leading principal components of each fold, averaged too.
     """
 
     centre: Floats  # (K, F) mean of the features of training knees

@@ -44,7 +44,7 @@ REFERENCE_WIDTH_PX = 48.0
 REFERENCE_ANGLE_DEG = 30.0
 
 FIBULA_REACH = 0.5
-"""Radius around a joint, in widths, whose cells all tell on which side the fibula lies."""
+"""Radius around a joint, in widths, whose cells, like the fibula's own, tell on which side it lies."""
 
 OTHER_PARTS = frozenset(
     ["ABDOMEN", "ANKLE", "BREAST", "CHEST", "CLAVICLE", "CSPINE", "ELBOW", "FINGER", "FOOT", "HAND", "HEAD"]
@@ -235,17 +235,30 @@ def _read_joint(maps: Maps, index: int, heat: Tensor, row: int, col: int) -> Joi
         indexing="ij",
     )
     width = REFERENCE_WIDTH_PX * math.exp(min(max(mean(maps.log_width[index, rows, cols]), -3.0), 3.0))
-    reach = max(1, round(0.7 * FIBULA_REACH * width / STRIDE))
-    around = maps.fibula[index, max(row - reach, 0) : row + reach + 1, max(col - reach, 0) : col + reach + 1]
-    fibula = float(around.float().clamp(-8, 8).mean())
     return Joint(
         x=STRIDE * mean(across + maps.offset[index, 0, rows, cols]),
         y=STRIDE * mean(down + maps.offset[index, 1, rows, cols]),
         width=width,
         angle_deg=REFERENCE_ANGLE_DEG * mean(maps.angle[index, rows, cols]),
-        fibula_left=1 / (1 + math.exp(-fibula)),
+        fibula_left=_fibula_left(maps, index, row, col, width / STRIDE),
         score=float(heat[row, col]),
     )
+
+
+def _fibula_left(maps: Maps, index: int, row: int, col: int, width: float) -> float:
+    """Probability that the fibula of the joint at this cell, ``width`` cells wide, lies on the viewer's left.
+
+    The fibula's own cells tell it best; those around the joint help where it is hardly seen.
+    """
+    top, left = max(row - round(width / 2), 0), max(col - round(width), 0)
+    rows, cols = slice(top, row + round(2 * width) + 1), slice(left, col + round(width) + 1)
+    weight = maps.labels[index, :, rows, cols].float().softmax(dim=0)[LABELS.index("fibula")].clone()
+    half = max(1, round(0.7 * FIBULA_REACH * width))
+    weight[
+        max(row - top - half, 0) : row - top + half + 1, max(col - left - half, 0) : col - left + half + 1
+    ] += 0.1
+    said = maps.fibula[index, rows, cols].float().clamp(-8, 8)
+    return 1 / (1 + math.exp(-float((said * weight).sum() / weight.sum())))
 
 
 class KneeFinder:

@@ -58,11 +58,11 @@ class AgeModule(lightning.LightningModule):
         self.network = AgeNetwork(recipe.network)
         self.indicator_head = nn.Linear(self.network.feature_count, indicators + maturities)
         self.knee_head = nn.Linear(self.network.feature_count, 1)
-        self.freeze()
+        self.hold_still()
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
 
-    def freeze(self) -> None:
-        """The prior is learnt from numbers alone; stem and first stages stay as they are if the recipe says so."""
+    def hold_still(self) -> None:
+        """The prior is learnt from numbers alone; stem and first stages stay if the recipe says so."""
         self.network.prior.requires_grad_(False)
         if self.recipe.frozen_stages:
             self.network.backbone.stem.requires_grad_(False)
@@ -77,7 +77,7 @@ class AgeModule(lightning.LightningModule):
         self.knee_head.load_state_dict(other.knee_head.state_dict())
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of a batch: age with and without chronological age, indicators, knee or not, and their sum."""
+        """Losses of a batch: age with and without chronological age, indicators, knee or not; their sum."""
         features = self.network.features(batch["image"])
         knee = batch["knee"].bool()
         count = knee.sum().clamp(min=1)
@@ -113,11 +113,14 @@ class AgeModule(lightning.LightningModule):
 
     @torch.no_grad()
     def on_train_batch_end(self, *_: Any) -> None:
-        decay = min(self.recipe.ema_decay, (1 + self.global_step) / (10 + self.global_step))
-        kept, now = list(self.averaged.parameters()), list(self.network.parameters())
-        torch._foreach_lerp_(kept, now, 1 - decay)
+        step, small_steps = self.global_step, self.recipe.small_share * self.recipe.steps
+        # Crops of another side start a new average.
+        seen = step if step <= small_steps else step - small_steps
+        decay = min(self.recipe.ema_decay, (1 + seen) / (10 + seen))
+        for kept, now in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+            kept.lerp_(now, 1 - decay)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         recipe = self.recipe
         learnt = [
             p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("averaged")

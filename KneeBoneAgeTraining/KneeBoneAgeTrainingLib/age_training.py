@@ -1,10 +1,11 @@
-"""Train the age networks: pretraining on one cohort, five folds on another, then calibration and the knee gate.
+"""Train the age networks: pretraining on one cohort, five folds on another, then calibration and gate.
 
     python -m KneeBoneAgeTrainingLib.age_training pretrain --run RUN --cache A --minutes 30
     python -m KneeBoneAgeTrainingLib.age_training fold 0   --run RUN --cache B --replay A --minutes 6
     python -m KneeBoneAgeTrainingLib.age_training calibrate --run RUN --cache B
 
-A part that was stopped goes on from its last epoch when the same line is typed again; a finished one is skipped.
+A part that was stopped goes on from its last epoch when the same line is typed again; a finished one is
+skipped.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ def posterior(
 
 
 def errors_months(prediction: Prediction, network: AgeNetwork, labels: CropLabels) -> dict[str, float]:
-    """Mean absolute errors against the true (else the assigned) bone age, and the oracle's where it is known."""
+    """Mean absolute errors against the true (else the assigned) bone age; the oracle's where it is known."""
     target = np.where(np.isfinite(labels.true_months), labels.true_months, labels.assigned_months)
     means = {
         "mae": mean_months(posterior(network, prediction.log_likelihood, labels.sex, labels.age_months)),
@@ -317,7 +318,7 @@ def load_module(folder: Path) -> AgeModule:
 def pretrain(
     run: Path, cache: CropCache, recipe: Recipe, minutes: float | None, negatives: CropCache | None
 ) -> None:
-    """Stage 1: indicators, maturities and true bone ages of one cohort; the prior first, from numbers alone."""
+    """Stage 1: indicators, maturities, true bone ages of one cohort; the prior first, from numbers alone."""
     folder = run / "pretrain"
     if (folder / "module.safetensors").exists():
         return
@@ -389,7 +390,7 @@ def _parts(
     cache: CropCache,
     negatives: CropCache | None,
 ) -> list[Part]:
-    """The cohort, beside it the pretraining cohort (`replay`) and what is not a knee, where there are such."""
+    """The cohort; beside it the pretraining cohort (`replay`) and what is not a knee, where there are any."""
     parts = [
         Part(
             *first[:2],

@@ -1,4 +1,4 @@
-"""What the finished folds are worth, from their out-of-fold predictions: intervals, errors, and the knee gate."""
+"""What the finished folds are worth, from their out-of-fold predictions: intervals, errors, knee gate."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def calibrate(
 ) -> dict[str, Calibration]:
     """Write `calibration.json`, `metrics.json` and `gate.safetensors` into the run's folder.
 
-    The intervals are meant for the bone age itself, so on a phantom they are calibrated on the true one; `target`
-    "assigned" makes them cover what a reader would say. The choice is written down.
+    The intervals are meant for the bone age itself, so on a phantom they are calibrated on the true one;
+    `target` "assigned" makes them cover what a reader would say. The choice is written down.
     """
     folds = [run / f"fold-{k}" for k in range(FOLDS)]
     networks = [load_module(folder).averaged for folder in folds]

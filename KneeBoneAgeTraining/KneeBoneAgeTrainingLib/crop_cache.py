@@ -1,8 +1,8 @@
 """Crops kept for training: uint8 pictures with a margin, and what is known about each.
 
-A cache is a folder of pairs `images-0000.npy`, `labels-0000.npz`, `images-0001.npy`, …; written once, read many times.
-The pictures reach `MARGIN` times as far as the crop that the network sees, so that training can shift, turn and
-scale; their grey values are the film's (0 to 1, bone bright) times 255, not yet normalised.
+A cache is a folder of pairs `images-0000.npy`, `labels-0000.npz`, `images-0001.npy`, …; written once, read
+many times. The pictures reach `MARGIN` times as far as the crop that the network sees, so that training can
+shift, turn and scale; their grey values are the film's (0 to 1, bone bright) times 255, not yet normalised.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KNEE = "knee"
 
 @dataclass(frozen=True)
 class CropLabels:
-    """What is known about N crops; ages in months. Rows whose `kind` is not "knee" only teach what to refuse."""
+    """What is known about N crops; ages in months. Rows whose `kind` is not "knee" teach what to refuse."""
 
     sex: NDArray[np.int64]  # (N,) 0 F, 1 M
     age_months: NDArray[np.float32]  # (N,) chronological
@@ -58,7 +58,7 @@ class CropCache:
 
     @classmethod
     def load(cls, folder: str | Path) -> CropCache:
-        """Open a cache; raises FileNotFoundError where there is none, ValueError where a pair does not match."""
+        """Open a cache; raises FileNotFoundError where there is none, ValueError where pairs do not match."""
         folder = Path(folder)
         paths = sorted(folder.glob("images-*.npy"))
         if not paths:

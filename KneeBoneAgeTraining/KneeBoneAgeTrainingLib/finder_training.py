@@ -31,6 +31,7 @@ from KneeBoneAgeLib.crop import iou
 from KneeBoneAgeLib.segmentation import (
     DEFAULT_CONFIG,
     FIBULA_REACH,
+    LABELS,
     REFERENCE_ANGLE_DEG,
     REFERENCE_WIDTH_PX,
     STRIDE,
@@ -45,6 +46,9 @@ CACHE_PX = 224
 """Side of the cached pictures; the network trains on views of them."""
 
 SHARD = 64
+LABEL_WEIGHTS = (0.3, 1.0, 1.0, 4.0, 2.0)
+"""Of the bones in the loss: a fibula is two cells thick."""
+
 VALIDATION_EVERY = 40
 """One shard in so many is kept for watching the training and never trained on."""
 
@@ -162,12 +166,14 @@ class Targets:
     present_watched: Tensor
 
 
-def make_targets(knees: list[list[Knee]], shape: tuple[int, int]) -> Targets:
+def make_targets(knees: list[list[Knee]], labels: Tensor) -> Targets:
     """Gaussians at joint centres, and the values that the 3 x 3 cells around each must tell.
 
+    Where the fibula lies is told by the cells around the joint and the fibula's own (``labels``, (N, h, w)).
     A knee whose centre lies within a quarter width of the edge may be found or not.
     """
-    rows, cols = shape
+    rows, cols = labels.shape[1:]
+    bones = (labels == LABELS.index("fibula")).numpy()
     heat = np.zeros((len(knees), rows, cols), np.float32)
     watched = np.ones_like(heat)
     fibula = np.full_like(heat, -1)
@@ -191,7 +197,9 @@ def make_targets(knees: list[list[Knee]], shape: tuple[int, int]) -> Targets:
             np.maximum(heat[index], np.exp(-squared / (2 * sigma**2)), out=heat[index])
             row, col = min(int(y), rows - 1), min(int(x), cols - 1)
             heat[index, row, col] = 1
-            fibula[index][squared < max(1.5, FIBULA_REACH * wide) ** 2] = float(left)
+            away = np.abs(across - x - (down - y) * -math.tan(math.radians(angle)))
+            own = bones[index] & (away < wide) & (down - y > -0.5 * wide)
+            fibula[index][own | (squared < max(1.5, FIBULA_REACH * wide) ** 2)] = float(left)
             log_width = math.log(width / REFERENCE_WIDTH_PX)
             for r in range(max(row - 1, 0), min(row + 2, rows)):
                 for c in range(max(col - 1, 0), min(col + 2, cols)):
@@ -237,7 +245,7 @@ def losses(maps: Maps, labels: Tensor, targets: Targets) -> dict[str, Tensor]:
             maps.fibula, targets.fibula.clamp_min(0), weight=told.float(), reduction="sum"
         )
         / told.sum().clamp_min(1),
-        "labels": 0.5 * functional.cross_entropy(maps.labels, labels),
+        "labels": functional.cross_entropy(maps.labels, labels, weight=maps.labels.new_tensor(LABEL_WEIGHTS)),
         "present": 0.5
         * functional.binary_cross_entropy_with_logits(
             maps.present, targets.present, weight=targets.present_watched
@@ -273,7 +281,7 @@ class Batches(torch.utils.data.IterableDataset[tuple[Views, Targets]]):
             views = draw_views(
                 *self.cache.take(rng.integers(len(self.cache), size=self.recipe.batch)), self.size, rng
             )
-            yield views, make_targets(views.knees, (self.size // STRIDE, self.size // STRIDE))
+            yield views, make_targets(views.knees, views.labels)
 
 
 class FinderTraining(lightning.LightningModule):

@@ -35,17 +35,17 @@ def fit_gate(knees: Floats, others: Floats, seed: int = 0) -> KneeGate:
     for fold in range(len(knees)):
         z = (seen[fold] - centre[fold]) / scale[fold]
         far = np.clip((others[fold] - centre[fold]) / scale[fold], -30, 30).astype(np.float32)
-        heads.append(_fit_head(z, far, seed + fold))
+        heads.append([p.detach().numpy() for p in _fit_head(z, far, seed + fold).parameters()])
         _, singular, axes = np.linalg.svd(z - z.mean(0), full_matrices=False)
         count = min(COMPONENTS, len(singular))
         whitening.append(axes[:count].T / (singular[:count] / np.sqrt(len(z)) + 1e-3))
     gate = KneeGate(
         centre=centre,
         scale=scale,
-        hidden_weight=np.stack([h[0].weight.detach().numpy().T for h in heads]),
-        hidden_bias=np.stack([h[0].bias.detach().numpy() for h in heads]),
-        out_weight=np.stack([h[2].weight.detach().numpy()[0] for h in heads]),
-        out_bias=np.stack([h[2].bias.detach().numpy()[0] for h in heads]),
+        hidden_weight=np.stack([weight.T for weight, _, _, _ in heads]),
+        hidden_bias=np.stack([bias for _, bias, _, _ in heads]),
+        out_weight=np.stack([weight[0] for _, _, weight, _ in heads]),
+        out_bias=np.stack([bias[0] for _, _, _, bias in heads]),
         components=np.stack(whitening),
         threshold=np.array([-np.inf, np.inf]),
     )

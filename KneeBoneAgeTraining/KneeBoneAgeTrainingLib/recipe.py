@@ -17,7 +17,7 @@ LABELS = ("true", "assigned", "pseudo")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one training run; `steps` fixes its length, so that the same recipe gives the same weights."""
+    """Settings of one training run; `steps` fixes its length: the same recipe gives the same weights."""
 
     steps: int
     label: str = "true"

@@ -83,7 +83,7 @@ class SeesDiscs(torch.nn.Module):
                 seems = filled.sum() - area < 0.1 * area or width < 30
                 if seems:
                     put(maps, index, x + 0.5, y + 0.5, width, 6.0, left)
-            maps.labels[index, 1] = torch.from_numpy(picture[::STRIDE, ::STRIDE] > 0.7).float() * 4 - 2
+            maps.labels[index, 1] = torch.from_numpy(picture[::STRIDE, ::STRIDE] > 0.7).float() * 18
         return maps
 
 
@@ -128,6 +128,16 @@ def test_a_heat_map_of_two_knees_is_read_exactly():
     assert first.score > second.score
     assert decode(maps, 0, 0.99, 3) == []
     assert len(decode(maps, 0, 0.3, 1)) == 1
+
+
+def test_the_fibula_itself_tells_its_side_where_the_joint_does_not():
+    maps = empty_maps(1, 48, 48)
+    put(maps, 0, 96.0, 80.0, 48.0, 0.0, -0.2)
+    maps.labels[0, LABELS.index("fibula"), 22:40, 17:19] = 18.0
+    maps.fibula[0, 22:40, 17:19] = 5.0
+    assert decode(maps, 0, 0.3, 1)[0].fibula_left > 0.9
+    maps.fibula[0, 22:40, 17:19] = -5.0
+    assert decode(maps, 0, 0.3, 1)[0].fibula_left < 0.1
 
 
 def test_two_peaks_on_one_joint_are_one_joint():

@@ -123,7 +123,7 @@ def test_jitter_keeps_what_was_not_exposed_black():
 
 
 def test_noisy_labels_teach_the_true_bone_age_and_not_their_noise():
-    """Under labels with a reader error of 4 months, the best distribution is that of the truth, not of the labels."""
+    """With a reader error of 4 months the best distribution is that of the truth, not of the labels."""
     truth = 120 + 5 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
     label = truth + 4 * torch.randn(4000, generator=torch.Generator().manual_seed(1))
     sex, sd = torch.zeros(4000, dtype=torch.long), torch.full((4000,), 4.0)
@@ -210,7 +210,7 @@ def test_a_run_learns_the_bars_and_leaves_what_a_bundle_needs(cache, tmp_path, m
     pretrain(
         tmp_path,
         cache,
-        replace(TINY, steps=120, epoch_steps=60, prior_steps=60, learning_rate=4e-3),
+        replace(TINY, steps=100, epoch_steps=50, prior_steps=60, learning_rate=4e-3),
         None,
         None,
     )
@@ -220,7 +220,7 @@ def test_a_run_learns_the_bars_and_leaves_what_a_bundle_needs(cache, tmp_path, m
     calibrate(tmp_path, cache, None)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["none"]["mae_true"] < 25  # 45 without looking at the picture
-    assert metrics["sex_age"]["mae_true"] <= metrics["none"]["mae_true"]
+    assert metrics["sex_age"]["mae_true"] < 15
     assert metrics["sex_age"]["coverage_true"] == pytest.approx(0.9, abs=0.06)
     saved = json.loads((tmp_path / "calibration.json").read_text())
     assert {Calibration.from_json(c).target for c in saved.values()} == {"true"}

@@ -140,12 +140,13 @@ def test_processing_keeps_films_in_range_and_what_is_outside_black():
 
 def perfect(knees, shape=(48, 48)) -> tuple[Maps, torch.Tensor, finder_training.Targets]:
     """Maps that say exactly what the targets want."""
-    targets = make_targets(knees, shape)
     count = len(knees)
+    labels = torch.zeros(count, *shape, dtype=torch.long)
+    labels[0, 25:40, 10:12] = LABELS.index("fibula")
+    targets = make_targets(knees, labels)
     values = torch.zeros(count, 4, *shape)
     picture, row, col = targets.cells.unbind(1)
     values[picture, :, row, col] = targets.values
-    labels = torch.zeros(count, *shape, dtype=torch.long)
     maps = Maps(
         heat=torch.logit(targets.heat.clamp(1e-4, 1 - 1e-4)),
         offset=values[:, :2],
