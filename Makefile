@@ -39,7 +39,7 @@ bench: $(ALL)
 	$(BIN)/python Testing/bench.py
 
 clean:
-	rm -rf $(VENV) demo build dist runs Testing/Output .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) demo build dist Testing/Output .pytest_cache .mypy_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ALL): $(RECIPE) | $(VENV)/.made

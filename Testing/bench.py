@@ -1,0 +1,116 @@
+"""What an estimate costs, each figure as a ratio within one run: `make bench`.
+
+- one film in a warm process, from the file to its result, over the bare forward passes of the same five timm networks
+- a folder of 200 films over reading them plus those forward passes, and how memory grows meanwhile
+- the command cold on one film over the bare interpreter, and what its imports take
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import timm
+import torch
+from KneeBoneAgeLib.estimator import Estimator
+from KneeBoneAgeLib.folder import read_ahead
+from KneeBoneAgeLib.phantom.cohort import write_cohort
+from KneeBoneAgeLib.radiograph import read_film
+
+FILMS, COPIES = 20, 10
+
+
+def median_seconds(call: Callable[[], object], times: int) -> float:
+    """Median wall time of a call after one warm-up."""
+    call()
+    spent = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent)
+
+
+def bare_networks(estimator: Estimator) -> list[torch.nn.Module]:
+    """The five backbones as timm builds them, with the estimator's weights, in eager mode and timm's own layout."""
+    config = estimator.config
+    networks = []
+    for fold in estimator.folds:
+        network = timm.create_model(
+            config.backbone, pretrained=False, in_chans=1, num_classes=0, **dict(config.backbone_options)
+        )
+        network.load_state_dict({k: v.contiguous() for k, v in fold.backbone.state_dict().items()}, strict=False)
+        networks.append(network.eval())
+    return networks
+
+
+def forward(networks: list[torch.nn.Module], size: int) -> None:
+    with torch.no_grad():
+        for network in networks:
+            network(torch.zeros(1, 1, size, size))
+
+
+def memory_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Measure and print one JSON object."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    estimator = Estimator.load(given.bundle, device="cpu")
+    networks = bare_networks(estimator)
+    size = estimator.config.image_size
+    found: dict[str, object] = {"threads": given.threads, "networks": f"{len(networks)} x {estimator.config.backbone} at {size}"}
+    with tempfile.TemporaryDirectory() as scratch:
+        write_cohort(Path(scratch), FILMS, seed=404, workers=1)
+        films = sorted((Path(scratch) / "films").iterdir())
+        bare = median_seconds(lambda: forward(networks, size), 30)
+        ratios, reading = [], []
+        for path in films:
+            whole = median_seconds(lambda path=path: estimator.estimate(read_film(path)), 3)
+            reading.append(median_seconds(lambda path=path: read_film(path), 3))
+            ratios.append(whole / bare)
+        found["forward_passes_s"] = round(bare, 4)
+        found["reading_over_forward_passes"] = round(statistics.median(reading) / bare, 3)
+        found["film_over_forward_passes"] = round(statistics.median(ratios), 3)
+
+        many = films * COPIES
+        before = memory_mib()
+        began = time.perf_counter()
+        for _, film in read_ahead(many, read_film):
+            estimator.estimate(film)
+        whole = time.perf_counter() - began
+        grown = memory_mib() - before
+        began = time.perf_counter()
+        for path in many:
+            read_film(path)
+            forward(networks, size)
+        found["folder_over_reading_and_forward_passes"] = round(whole / (time.perf_counter() - began), 3)
+        found["memory_grown_mib"] = round(grown, 1)
+
+        bundle = ["--bundle", str(given.bundle)] if given.bundle else []
+        command = str(Path(sys.executable).with_name("kneeboneage"))
+        cold = [command, "estimate", str(films[0]), "--json", "-", *bundle]
+        nothing = median_seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True), 5)
+        imports = [sys.executable, "-c", "import KneeBoneAgeLib.estimator, KneeBoneAgeLib.radiograph.dicom"]
+        cold_s = median_seconds(lambda: subprocess.run(cold, check=True, capture_output=True), 3)
+        imports_s = median_seconds(lambda: subprocess.run(imports, check=True), 3)
+        found["cold_command_over_interpreter"] = round(cold_s / nothing, 1)
+        found["imports_share_of_cold_command"] = round(imports_s / cold_s, 3)
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
