@@ -20,6 +20,7 @@ from pathlib import Path
 
 import timm
 import torch
+
 from KneeBoneAgeLib.estimator import Estimator
 from KneeBoneAgeLib.folder import read_ahead
 from KneeBoneAgeLib.phantom.cohort import write_cohort
@@ -47,7 +48,9 @@ def bare_networks(estimator: Estimator) -> list[torch.nn.Module]:
         network = timm.create_model(
             config.backbone, pretrained=False, in_chans=1, num_classes=0, **dict(config.backbone_options)
         )
-        network.load_state_dict({k: v.contiguous() for k, v in fold.backbone.state_dict().items()}, strict=False)
+        network.load_state_dict(
+            {k: v.contiguous() for k, v in fold.backbone.state_dict().items()}, strict=False
+        )
         networks.append(network.eval())
     return networks
 
@@ -72,7 +75,10 @@ def main() -> None:
     estimator = Estimator.load(given.bundle, device="cpu")
     networks = bare_networks(estimator)
     size = estimator.config.image_size
-    found: dict[str, object] = {"threads": given.threads, "networks": f"{len(networks)} x {estimator.config.backbone} at {size}"}
+    found: dict[str, object] = {
+        "threads": given.threads,
+        "networks": f"{len(networks)} x {estimator.config.backbone} at {size}",
+    }
     with tempfile.TemporaryDirectory() as scratch:
         write_cohort(Path(scratch), FILMS, seed=404, workers=1)
         films = sorted((Path(scratch) / "films").iterdir())

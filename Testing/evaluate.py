@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
 from KneeBoneAgeLib.crop import KneeCrop, iou
 from KneeBoneAgeLib.estimator import Estimator, KneeEstimate
 from KneeBoneAgeLib.phantom.cohort import write_cohort
@@ -79,7 +80,9 @@ def phantom(estimator: Estimator, cohort: Path) -> dict[str, object]:
             refused += knee.status == "refused"
             ends = knee.interval_months or (np.nan, np.nan)
             low, high = (float(v) for v in estimator.calibration_of(film).interval(knee.probabilities))
-            low_alone, high_alone = (float(v) for v in estimator.calibration_of(bare).interval(alone.probabilities))
+            low_alone, high_alone = (
+                float(v) for v in estimator.calibration_of(bare).interval(alone.probabilities)
+            )
             rows.append(
                 {
                     "true": float(truth["true_bone_age_months"]),
@@ -131,7 +134,9 @@ def real(estimator: Estimator, folder: Path) -> dict[str, object]:
                 continue
             if not truth["condyle_width"]:
                 continue
-            reference = KneeCrop((float(truth["joint_x"]), float(truth["joint_y"])), 2 * float(truth["condyle_width"]))
+            reference = KneeCrop(
+                (float(truth["joint_x"]), float(truth["joint_y"])), 2 * float(truth["condyle_width"])
+            )
             knee, overlap = match(reference.box_px, found)
             record: dict[str, object] = {"file": file, "stage": truth["stage"], "iou": round(overlap, 3)}
             if knee is not None and overlap > 0.1:

@@ -133,7 +133,14 @@ class Estimator:
         low, high = self.calibration_of(film).interval(probabilities)
         answers = self.gate.answer(features) if self.gate is not None else [None] * len(finding.knees)
         knees = tuple(
-            self._knee(film, crop, fold_probabilities[:, i], probabilities[i], (float(low[i]), float(high[i])), answers[i])
+            self._knee(
+                film,
+                crop,
+                fold_probabilities[:, i],
+                probabilities[i],
+                (float(low[i]), float(high[i])),
+                answers[i],
+            )
             for i, crop in enumerate(finding.knees)
         )
         return FilmEstimate(film, finding, knees)
@@ -208,16 +215,20 @@ class Estimator:
 
     def _network(self, config: AgeNetworkConfig, name: str) -> AgeNetwork:
         network = AgeNetwork(config)
-        tensors = {k: v.float() if v.is_floating_point() else v for k, v in self.bundle.load_tensors(name).items()}
+        tensors = {
+            k: v.float() if v.is_floating_point() else v for k, v in self.bundle.load_tensors(name).items()
+        }
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
-            raise BundleError(f"{self.bundle.path(name)}: not weights of this architecture ({error})") from None
+            raise BundleError(
+                f"{self.bundle.path(name)}: not weights of this architecture ({error})"
+            ) from None
         return network.to(self.device, memory_format=torch.channels_last)
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto", "cpu", "cuda" or "mps" as a torch device; ValueError where there is none of that kind."""
+    """ "auto", "cpu", "cuda" or "mps" as a torch device; ValueError where there is none of that kind."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])

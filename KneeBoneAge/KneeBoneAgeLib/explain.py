@@ -65,7 +65,9 @@ def explain(estimator: Estimator, film: Film, crop: KneeCrop, method: str = "gra
     return map_to_film(values, crop, film.pixels.shape)
 
 
-def saliency(estimator: Estimator, film: Film, crop: KneeCrop, method: str = "gradcam") -> NDArray[np.float32]:
+def saliency(
+    estimator: Estimator, film: Film, crop: KneeCrop, method: str = "gradcam"
+) -> NDArray[np.float32]:
     """The same in the frame of the crop: (S, S), 0 to 1."""
     if method not in METHODS:
         raise ValueError(f"method {method!r}: choose {' or '.join(METHODS)}")
@@ -82,7 +84,9 @@ def _grad_cam(fold: BoneAge, image: Tensor) -> Tensor:
 
     layer = fold.network.backbone.stages[CAM_STAGE]
     cells = LayerGradCam(fold, layer).attribute(image).abs()
-    return functional.interpolate(cells, size=image.shape[2:], mode="bicubic", align_corners=False)[0, 0].detach()
+    return functional.interpolate(cells, size=image.shape[2:], mode="bicubic", align_corners=False)[
+        0, 0
+    ].detach()
 
 
 def _integrated_gradients(fold: BoneAge, image: Tensor) -> Tensor:
@@ -90,6 +94,8 @@ def _integrated_gradients(fold: BoneAge, image: Tensor) -> Tensor:
     from captum.attr import IntegratedGradients
 
     baseline = torch.full_like(image, float(image.mean()))
-    values = IntegratedGradients(fold).attribute(image, baseline, n_steps=INTEGRATION_STEPS, internal_batch_size=8)
+    values = IntegratedGradients(fold).attribute(
+        image, baseline, n_steps=INTEGRATION_STEPS, internal_batch_size=8
+    )
     kernel = torch.ones(1, 1, 7, 7, device=image.device) / 49
     return functional.conv2d(values.abs().float(), kernel, padding=3)[0, 0].detach()

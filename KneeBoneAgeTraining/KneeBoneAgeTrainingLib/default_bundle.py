@@ -1,6 +1,6 @@
 """Make the bundle that ships: draw the phantom, train finder and folds, calibrate, export. Resumable.
 
-    python -m KneeBoneAgeTrainingLib.default_bundle [--run runs/bundle] [--out KneeBoneAge/KneeBoneAgeLib/bundles/default]
+    python -m KneeBoneAgeTrainingLib.default_bundle [--run runs/bundle] [--out FOLDER]
 
 Every stage is a command of its own in a child process with a log in the run folder; what is finished is skipped, so
 the same line goes on where it was stopped. Two stages run side by side, one core each.
@@ -42,7 +42,9 @@ PLAN = Plan()
 
 def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     """Rounds of stages; those of a round run side by side. A stage is its name and the module call behind it."""
-    drawing, finder, age = (f"KneeBoneAgeTrainingLib.{m}" for m in ("drawing", "finder_training", "age_training"))
+    drawing, finder, age = (
+        f"KneeBoneAgeTrainingLib.{m}" for m in ("drawing", "finder_training", "age_training")
+    )
     crops_a, crops_b, negatives, films = (
         str(run / n) for n in ("crops-a", "crops-b", "crops-n", "finder-cache")
     )
@@ -61,14 +63,38 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     return [
         [
             ("crops-a", crops(crops_a, plan.pretraining_children, plan.pretraining_seed, "crops")),
-            ("films", [finder, "draw", "--out", films, "--count", str(plan.finder_films), "--seed", str(plan.finder_seed)]),
+            (
+                "films",
+                [
+                    finder,
+                    "draw",
+                    "--out",
+                    films,
+                    "--count",
+                    str(plan.finder_films),
+                    "--seed",
+                    str(plan.finder_seed),
+                ],
+            ),
         ],
         [
             ("crops-b", crops(crops_b, plan.children, plan.seed, "crops", "--oracle")),
             ("crops-n", crops(negatives, plan.negatives, plan.negatives_seed, "negatives")),
         ],
         [
-            ("finder", [finder, "train", "--cache", films, "--run", str(run / "finder"), "--minutes", str(plan.finder_minutes)]),
+            (
+                "finder",
+                [
+                    finder,
+                    "train",
+                    "--cache",
+                    films,
+                    "--run",
+                    str(run / "finder"),
+                    "--minutes",
+                    str(plan.finder_minutes),
+                ],
+            ),
             (
                 "pretrain",
                 [age, "pretrain", "--run", str(run / "age"), "--cache", crops_a, "--negatives", negatives]
@@ -76,7 +102,12 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
             ),
         ],
         *(fold_calls[k : k + 2] for k in range(0, FOLDS, 2)),
-        [("calibrate", [age, "calibrate", "--run", str(run / "age"), "--cache", crops_b, "--negatives", negatives])],
+        [
+            (
+                "calibrate",
+                [age, "calibrate", "--run", str(run / "age"), "--cache", crops_b, "--negatives", negatives],
+            )
+        ],
     ]
 
 
@@ -86,12 +117,16 @@ def run_round(run: Path, calls: Sequence[tuple[str, list[str]]]) -> None:
     for name, call in calls:
         log = (run / f"{name}.log").open("ab")
         environment = {**os.environ, "OMP_NUM_THREADS": "1"} if len(calls) > 1 else dict(os.environ)
-        children.append((name, subprocess.Popen([sys.executable, "-m", *call], stdout=log, stderr=log, env=environment)))
+        children.append(
+            (name, subprocess.Popen([sys.executable, "-m", *call], stdout=log, stderr=log, env=environment))
+        )
         log.close()
     try:
         for name, child in children:
             if child.wait():
-                raise RuntimeError(f"stage {name} ended with {child.returncode}; see {run / name}.log, then run it again")
+                raise RuntimeError(
+                    f"stage {name} ended with {child.returncode}; see {run / name}.log, then run it again"
+                )
     finally:
         for _, child in children:
             if child.poll() is None:
@@ -102,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--run", type=Path, default=Path("runs/bundle"))
-    parser.add_argument("--out", type=Path, help="the bundle's folder; the library's default bundle unless given")
+    parser.add_argument(
+        "--out", type=Path, help="the bundle's folder; the library's default bundle unless given"
+    )
     given = parser.parse_args(arguments)
     given.run.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()

@@ -59,7 +59,9 @@ def crop_of(truth: KneeTruth) -> KneeCrop:
 
 def knee_crop(child: Child, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
     """A crop of one knee of a child with `MARGIN` around it, (S, S) uint8 of the film's grey values."""
-    scene = knee_view(child.indicators, child.chronological_age_months, rng, VIEW_PX, bool(rng.random() < 0.5))
+    scene = knee_view(
+        child.indicators, child.chronological_age_months, rng, VIEW_PX, bool(rng.random() < 0.5)
+    )
     return _cut_crop(scene, rng, strength)
 
 
@@ -97,7 +99,10 @@ def negative_crop(kind: str, child: Child, rng: np.random.Generator) -> np.ndarr
         width = unit * np.exp(rng.normal(0, 0.25))
     film = expose(scene, Look.draw(rng), rng)
     crop = KneeCrop(
-        (float(centre[0]), float(centre[1])), 2.0 * float(width), rng.normal(0, 6), mirrored=bool(rng.random() < 0.5)
+        (float(centre[0]), float(centre[1])),
+        2.0 * float(width),
+        rng.normal(0, 6),
+        mirrored=bool(rng.random() < 0.5),
     )
     patch = cut(film, crop, round(SIZE_PX * MARGIN), MARGIN)
     return (np.clip(patch, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -128,16 +133,19 @@ def _photograph(rng: np.random.Generator, size: int) -> np.ndarray:
 def finder_sample(rng: np.random.Generator, size: int = 192) -> FinderSample:
     """One film for the finder, of a random kind, child and look."""
     kind = str(rng.choice(list(FINDER_KINDS), p=list(FINDER_KINDS.values())))
-    if rng.random() < 0.3:
-        age = rng.uniform(0, 72)
-    else:
-        age = rng.uniform(60, 228) if rng.random() < 0.5 else 228.0
-    child = draw_children(1, int(rng.integers(2**31)), chronological_age_months=[min(age, 216.0)], with_oracle=False)[0]
+    age = rng.uniform(0, 72) if rng.random() < 0.3 else rng.uniform(60, 228) if rng.random() < 0.5 else 228.0
+    child = draw_children(
+        1, int(rng.integers(2**31)), chronological_age_months=[min(age, 216.0)], with_oracle=False
+    )[0]
     years = child.chronological_age_months / 12
     drawn = int(size * rng.choice([1.0, 1.25, 1.5]))
     closeup = kind == "closeup"
     if closeup:
-        kind = str(rng.choice(["single", "edge", "bilateral", "leg", "lateral", "other"], p=[0.4, 0.1, 0.1, 0.1, 0.15, 0.15]))
+        kind = str(
+            rng.choice(
+                ["single", "edge", "bilateral", "leg", "lateral", "other"], p=[0.4, 0.1, 0.1, 0.1, 0.15, 0.15]
+            )
+        )
         drawn = int(size * 1.6)
     if kind in ("lateral",):
         scene = lateral_film(child.indicators, child.chronological_age_months, rng, pixels=drawn)
@@ -145,7 +153,12 @@ def finder_sample(rng: np.random.Generator, size: int = 192) -> FinderSample:
         scene = other_film(rng, years, drawn, "empty" if kind == "empty" else None)
     else:
         scene = frontal_film(
-            child.indicators, child.chronological_age_months, rng, kind, bool(rng.random() < 0.5), pixels=drawn
+            child.indicators,
+            child.chronological_age_months,
+            rng,
+            kind,
+            bool(rng.random() < 0.5),
+            pixels=drawn,
         )
     look = Look.draw_strong(rng) if rng.random() < 0.6 else Look.draw(rng)
     film = expose(scene, look, rng)

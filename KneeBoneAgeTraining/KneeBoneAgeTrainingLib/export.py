@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors.torch import load_file
+
 from KneeBoneAgeLib.bundle import (
     Architecture,
     Bundle,
@@ -21,7 +23,6 @@ from KneeBoneAgeLib.bundle import (
 )
 from KneeBoneAgeLib.estimator import FINDER_FILE, GATE_FILE, fold_file
 from KneeBoneAgeLib.network import MONTHS_MAX
-from safetensors.torch import load_file
 
 from .age_training import load_module
 from .calibration import KNOWN
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 MATURE_FROM_MONTHS = {"F": 192.0, "M": 213.0}
 """Bone age from which the phantom's knee no longer changes but for a fading line: nothing tells later ages apart."""
 
-INTENDED_USE = "Demonstration and tests of KneeBoneAge. Research use only; not a medical device, not for any patient."
+INTENDED_USE = (
+    "Demonstration and tests of KneeBoneAge. Research use only; not a medical device, not for any patient."
+)
 
 
 def export(run: Path, out: Path, plan: Plan) -> Bundle:
@@ -48,7 +51,9 @@ def export(run: Path, out: Path, plan: Plan) -> Bundle:
     folds = [load_module(age / f"fold-{k}").averaged for k in range(FOLDS)]
     calibrations = json.loads((age / "calibration.json").read_text())
     metrics = json.loads((age / "metrics.json").read_text())
-    tensors = {fold_file(k): {n: _half(v) for n, v in net.state_dict().items()} for k, net in enumerate(folds)}
+    tensors = {
+        fold_file(k): {n: _half(v) for n, v in net.state_dict().items()} for k, net in enumerate(folds)
+    }
     tensors[FINDER_FILE] = {name: _half(v) for name, v in load_file(finder / "finder.safetensors").items()}
     tensors[GATE_FILE] = load_file(age / "gate.safetensors")
     manifest = Manifest(

@@ -1,1 +1,4 @@
-"""The phantom: virtual children whose knees are projected to radiographs. Nothing made from it speaks of real children."""
+"""The phantom: virtual children whose knees are projected to radiographs.
+
+Nothing made from it speaks of real children.
+"""

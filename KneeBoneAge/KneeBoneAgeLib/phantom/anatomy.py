@@ -266,13 +266,17 @@ class _Knee:
         side = np.clip(1 - np.abs((patch.u - centre) / reach), 0, 1)
         height = np.clip((patch.w - bottom) / (0.14 * unit), 0, 1)
         fill = build.notch_fill * self.frontal * share * np.minimum(3 * side, 1) * height
-        self.canvas.bone_mm[patch.rows, patch.columns] += build.density * build.trabecular * fill * seen.path(patch)
+        self.canvas.bone_mm[patch.rows, patch.columns] += (
+            build.density * build.trabecular * fill * seen.path(patch)
+        )
 
     def tibia(self) -> None:
         ind, build, unit = self.ind, self.build, self.tib
         height = TIBIAL_HEIGHT_SHARE * ind.tibia_height_ratio * unit
         level = self.tibial_level = -max(
-            (TIBIAL_PHYSIS_LEVEL - 0.06 * _smooth(ind.tibia_width_ratio, 0.4, 0.95)) * build.physis_level * unit,
+            (TIBIAL_PHYSIS_LEVEL - 0.06 * _smooth(ind.tibia_width_ratio, 0.4, 0.95))
+            * build.physis_level
+            * unit,
             JOINT_SPACE * unit + height + ind.tibia_physis_mm,
         )
         shaft = ind.tibia_shaft_mm / 2
@@ -443,13 +447,14 @@ class _Knee:
         tilt = np.radians(pose.tilt_deg)
         seen = see(metaphysis, pose)
         if len(seen.half) != len(wall):
-            wall = np.interp(np.linspace(0, 1, len(seen.half)), np.linspace(0, 1, len(wall)), wall).astype(np.float32)
+            wall = np.interp(np.linspace(0, 1, len(seen.half)), np.linspace(0, 1, len(wall)), wall).astype(
+                np.float32
+            )
         seen_e = see(epiphysis, pose) if epiphysis is not None else None
         margin = 2.0 + 0.12 * unit
-        if proximal > 0:
-            ranges = (level - margin, seen.w0 + 0.2 * len(seen.half))
-        else:
-            ranges = (seen.w0, level + margin)
+        ranges = (
+            (level - margin, seen.w0 + 0.2 * len(seen.half)) if proximal > 0 else (seen.w0, level + margin)
+        )
         half_depth = float(np.max(metaphysis.half_depth[-5:] if proximal < 0 else metaphysis.half_depth[:5]))
         blur = max(self.blur, 1.6 * half_depth * abs(np.sin(tilt)))
         shift = float(metaphysis.centre_depth[-1 if proximal < 0 else 0]) * np.sin(tilt)
@@ -469,7 +474,9 @@ class _Knee:
             calcified = np.exp(-(((beyond - 0.9) / max(0.8, 0.4 * blur)) ** 2))
             open_ = 1 - bridging
             bone = (outer - inner) + marrow * inner
-            bone = bone * mask + 0.075 * (open_ * 0.8 + scar * 0.55) * calcified * outer * min(1.0, 2.0 / blur + 0.3)
+            bone = bone * mask + 0.075 * (open_ * 0.8 + scar * 0.55) * calcified * outer * min(
+                1.0, 2.0 / blur + 0.3
+            )
             self._add(patch, bone, (outer > 1.0) & (mask > 0.5), label)
         if seen_e is None:
             return
@@ -492,7 +499,11 @@ class _Knee:
         rise_in = np.sqrt(rise_in * (2 - rise_in))
         outer = seen_e.path(patch) * rise
         inner = np.minimum(seen_e.path(patch, shell) * rise_in, outer)
-        bridge = of_distance(lambda u: self._bridge(u / max(width, 1.0), bridging), across) if 0 < bridging < 1 else bridging
+        bridge = (
+            of_distance(lambda u: self._bridge(u / max(width, 1.0), bridging), across)
+            if 0 < bridging < 1
+            else bridging
+        )
         in_bone = step(top - gap_mm, blur)
         in_gap = np.clip(step(top, blur) - in_bone, 0, 1)
         presence = in_bone + in_gap * bridge

@@ -190,7 +190,11 @@ def _meta(order: Order, scene: Scene, pixel_mm: float, rng: np.random.Generator)
     sides = {k.side for k in scene.knees}
     side = "B" if len(sides) == 2 else next(iter(sides), None)
     bits = int(rng.choice([10, 12, 12, 14, 15, 16]))
-    part = {"long": "LEG", "leg": "LEG"}.get(order.kind, "KNEE") if order.kind not in ("other", "empty") else "LEG"
+    part = (
+        {"long": "LEG", "leg": "LEG"}.get(order.kind, "KNEE")
+        if order.kind not in ("other", "empty")
+        else "LEG"
+    )
     return FilmMeta(
         number=order.number,
         seed=order.seed,
@@ -211,7 +215,7 @@ def _row(order: Order, child: Child, name: str, files: dict[str, str], index: in
     box = knee.box_px if knee else ("", "", "", "")
     return {
         "file": name,
-        "patient_id": child.patient_id,
+        "patient_id": f"PHANTOM-{order.number:06d}",
         "knee_index": index,
         "side": knee.side if knee else "",
         "sex": child.sex,
@@ -221,7 +225,10 @@ def _row(order: Order, child: Child, name: str, files: dict[str, str], index: in
         "pseudo_label_months": round(child.pseudo_label_months, 3),
         "oracle_months": round(child.oracle_months, 3),
         "oracle_no_age_months": round(child.oracle_no_age_months, 3),
-        **{key: round(value, 2) if knee else "" for key, value in zip(("x0", "y0", "x1", "y1"), box, strict=True)},
+        **{
+            key: round(value, 2) if knee else ""
+            for key, value in zip(("x0", "y0", "x1", "y1"), box, strict=True)
+        },
         "angle_deg": round(knee.angle_deg, 2) if knee else "",
         "kind": order.kind,
         **files,

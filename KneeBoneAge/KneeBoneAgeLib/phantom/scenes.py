@@ -122,7 +122,10 @@ def frontal_film(
     truths = []
     for leg, body in legs:
         truth = draw_knee(canvas, indicators, leg, body, rng)
-        if 0.3 * width < leg.x_mm < field_w - 0.3 * width and 0.25 * width < leg.y_mm < field_h - 0.25 * width:
+        if (
+            0.3 * width < leg.x_mm < field_w - 0.3 * width
+            and 0.25 * width < leg.y_mm < field_h - 0.25 * width
+        ):
             truths.append(truth)
         _far_ends(canvas, leg, body, unit, indicators, field_h, chronological_age_months, rng)
     if rng.random() < (0.35 if chronological_age_months < 48 else 0.03):
@@ -154,7 +157,9 @@ def lateral_film(indicators: Indicators, chronological_age_months: float, rng: n
     draw_knee(canvas, indicators, placing, replace(build, valgus_deg=0.0), rng, soft=False)
     for half in (0, 1):
         straight = replace(
-            placing, bend_deg=0.0, lean_deg=placing.lean_deg + (0.5 - half) * placing.bend_deg * _sign(placing)
+            placing,
+            bend_deg=0.0,
+            lean_deg=placing.lean_deg + (0.5 - half) * placing.bend_deg * _sign(placing),
         )
         _leg_half(canvas, straight, build, unit, upper=half == 0, rng=rng)
     canvas.labels[:] = 0
@@ -166,9 +171,15 @@ def other_film(rng: np.random.Generator, age_years: float, pixels: int, kind: st
     """Another part of the body, or nothing at all (``kind`` "empty")."""
     aspect = rng.uniform(0.7, 1.4)
     if kind is None:
-        kind = str(rng.choice(list(OTHER_WEIGHTS), p=np.array(list(OTHER_WEIGHTS.values())) / sum(OTHER_WEIGHTS.values())))
+        kind = str(
+            rng.choice(
+                list(OTHER_WEIGHTS), p=np.array(list(OTHER_WEIGHTS.values())) / sum(OTHER_WEIGHTS.values())
+            )
+        )
     extent = 300.0 if kind == "empty" else film_extent_mm(kind, age_years) * rng.uniform(0.65, 1.4)
-    rows, columns = (pixels, max(8, round(pixels * aspect))) if aspect < 1 else (max(8, round(pixels / aspect)), pixels)
+    rows, columns = (
+        (pixels, max(8, round(pixels * aspect))) if aspect < 1 else (max(8, round(pixels / aspect)), pixels)
+    )
     canvas = Canvas(rows, columns, extent / pixels)
     if kind == "empty":
         return Scene(canvas, (), "empty")
@@ -260,7 +271,9 @@ def _far_ends(canvas, leg: Placing, build: Build, unit, indicators, field_h, age
         draw_hip(canvas, rng, pose, years, shaft_half_mm=indicators.femur_shaft_mm / 2)
     if ankle[1] < field_h + 0.2 * shank:
         pose = replace(lower, x_mm=ankle[0], y_mm=ankle[1])
-        draw_foot_and_ankle(canvas, rng, pose, years, stub_mm=8.0, tibia_half_mm=indicators.tibia_shaft_mm / 2)
+        draw_foot_and_ankle(
+            canvas, rng, pose, years, stub_mm=8.0, tibia_half_mm=indicators.tibia_shaft_mm / 2
+        )
 
 
 def _leg_half(canvas: Canvas, placing: Placing, build: Build, unit: float, upper: bool, rng) -> None:
@@ -268,7 +281,9 @@ def _leg_half(canvas: Canvas, placing: Placing, build: Build, unit: float, upper
     from .solids import see, stack
 
     z = np.array([-0.55, 0.0, 1.0, 2.5, 4.5, 7.0]) * unit
-    shape = np.array([0.5, 0.78, 0.9, 1.15, 1.35, 1.5]) if upper else np.array([0.45, 0.7, 0.82, 0.8, 0.5, 0.45])
+    shape = (
+        np.array([0.5, 0.78, 0.9, 1.15, 1.35, 1.5]) if upper else np.array([0.45, 0.7, 0.82, 0.8, 0.5, 0.45])
+    )
     half = shape * unit * build.girth
     if not upper:
         z, half = -z[::-1], half[::-1]

@@ -49,7 +49,10 @@ def stack(levels, half_u, half_depth=None, centre_u=0.0, centre_depth=0.0) -> St
     w = np.minimum(w, levels[-1])
 
     half_depth = half_u if half_depth is None else half_depth
-    columns = [np.broadcast_to(np.asarray(v, float), levels.shape) for v in (centre_u, centre_depth, half_u, half_depth)]
+    columns = [
+        np.broadcast_to(np.asarray(v, float), levels.shape)
+        for v in (centre_u, centre_depth, half_u, half_depth)
+    ]
     tables = PchipInterpolator(levels, np.stack(columns, axis=1))(w).astype(np.float32)
     return Stack(float(levels[0]), *(np.ascontiguousarray(t) for t in tables.T))
 

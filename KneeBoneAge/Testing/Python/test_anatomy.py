@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from KneeBoneAgeLib.phantom.anatomy import FEMUR, FIBULA, PATELLA, TIBIA, Build, Placing, draw_knee
 from KneeBoneAgeLib.phantom.children import draw_children
 from KneeBoneAgeLib.phantom.scenes import frontal_film, lateral_film
@@ -51,9 +52,11 @@ def test_a_turned_bone_lies_where_its_pose_says():
 def test_the_drawn_metaphysis_is_as_wide_as_the_indicator_says(children):
     for child in children[::12]:
         canvas, truth = upright_knee(child)
-        points = dict((name, (x, y)) for name, x, y in truth.landmarks_px)
+        points = {name: (x, y) for name, x, y in truth.landmarks_px}
         row = int(points["femur_metaphysis_medial"][1])
-        bone = np.isin(canvas.labels[row - 15 : row - 2], (FEMUR, PATELLA))  # the wave of the physis cuts its corners
+        bone = np.isin(
+            canvas.labels[row - 15 : row - 2], (FEMUR, PATELLA)
+        )  # the wave of the physis cuts its corners
         width = bone.sum(1).max() * canvas.spacing_mm
         assert width == pytest.approx(child.indicators.femur_metaphysis_mm, rel=0.08)
 
@@ -74,7 +77,7 @@ def test_an_open_physis_is_a_dark_band_and_a_closed_one_is_bone(children):
     def least_over_most(child):
         """Lowest mineral near the femoral physis in the middle of the medial half, over what lies around it."""
         canvas, truth = upright_knee(child, spacing=0.3)
-        points = dict((name, (x, y)) for name, x, y in truth.landmarks_px)
+        points = {name: (x, y) for name, x, y in truth.landmarks_px}
         x = int(0.6 * truth.centre_px[0] + 0.4 * points["femur_metaphysis_medial"][0])
         row = int(points["femur_metaphysis_medial"][1])
         reach = int(0.14 * truth.width_px)
@@ -117,7 +120,9 @@ def test_both_knees_of_a_standing_film_are_truths_right_knee_on_the_viewers_left
 
 def test_a_lateral_film_has_nothing_to_crop(children):
     child = children[40]
-    scene = lateral_film(child.indicators, child.chronological_age_months, np.random.default_rng(3), pixels=300)
+    scene = lateral_film(
+        child.indicators, child.chronological_age_months, np.random.default_rng(3), pixels=300
+    )
     assert scene.knees == ()
     assert scene.canvas.bone_mm.max() > 5
 
@@ -127,6 +132,7 @@ def test_size_and_position_say_nothing_about_age(children):
     old = [c for c in children if 150 < c.true_bone_age_months < 180]
     rng = np.random.default_rng(1)
     widths = [
-        frontal_film(c.indicators, c.chronological_age_months, rng, "single", pixels=200).knees[0].width_px for c in old
+        frontal_film(c.indicators, c.chronological_age_months, rng, "single", pixels=200).knees[0].width_px
+        for c in old
     ]
     assert np.std(widths) / np.mean(widths) > 0.1

@@ -5,9 +5,10 @@ import hashlib
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from KneeBoneAgeLib.phantom.cohort import COLUMNS, write_cohort
 from KneeBoneAgeLib.radiograph import read_film
-from PIL import Image
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,10 @@ def empty_maps(count: int, rows: int, cols: int) -> Maps:
     def zeros(*more: int) -> torch.Tensor:
         return torch.zeros(count, *more, rows, cols)
 
-    return Maps(
-        zeros() - 9, zeros(2), zeros(), zeros(), zeros(), zeros(len(LABELS)), torch.full((count,), -9.0)
-    )
+    labels = zeros(len(LABELS))
+    labels[:, 0] = 9.0
+    present = torch.full((count,), -9.0)
+    return Maps(zeros() - 9, zeros(2), zeros(), zeros(), zeros(), labels, present)
 
 
 def put(
@@ -83,7 +84,7 @@ class SeesDiscs(torch.nn.Module):
                 seems = filled.sum() - area < 0.1 * area or width < 30
                 if seems:
                     put(maps, index, x + 0.5, y + 0.5, width, 6.0, left)
-            maps.labels[index, 1] = torch.from_numpy(picture[::STRIDE, ::STRIDE] > 0.7).float() * 18
+            maps.labels[index, 1] = torch.from_numpy(picture[::STRIDE, ::STRIDE] > 0.7).float() * 18.0
         return maps
 
 
