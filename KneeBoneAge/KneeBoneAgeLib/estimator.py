@@ -224,7 +224,8 @@ class Estimator:
             raise BundleError(
                 f"{self.bundle.path(name)}: not weights of this architecture ({error})"
             ) from None
-        return network.to(self.device, memory_format=torch.channels_last)
+        network.to(self.device)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def choose_device(name: str) -> torch.device:

@@ -316,9 +316,17 @@ def load_module(folder: Path) -> AgeModule:
 
 
 def pretrain(
-    run: Path, cache: CropCache, recipe: Recipe, minutes: float | None, negatives: CropCache | None
+    run: Path,
+    cache: CropCache,
+    recipe: Recipe,
+    minutes: float | None,
+    negatives: CropCache | None,
+    start: Path | None = None,
 ) -> None:
-    """Stage 1: indicators, maturities, true bone ages of one cohort; the prior first, from numbers alone."""
+    """Stage 1: indicators, maturities, true bone ages of one cohort; the prior first, from numbers alone.
+
+    `start` is the folder of a finished pretraining whose weights this one goes on from.
+    """
     folder = run / "pretrain"
     if (folder / "module.safetensors").exists():
         return
@@ -326,6 +334,8 @@ def pretrain(
     parts = _parts(recipe, (cache, knees, "true"), None, cache, negatives)
     recipe = settle_recipe(folder, recipe, parts, minutes)
     module = new_module(recipe, parts)
+    if start is not None:
+        module.start_from(load_module(start))
     labels = cache.labels.take(knees)
     loss = fit_prior(
         module.network.prior,
@@ -422,6 +432,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--replay", type=Path, help="crops of the pretraining cohort, mixed into a fold's batches"
     )
     parser.add_argument("--negatives", type=Path, help="crops that are not a frontal knee")
+    parser.add_argument(
+        "--start", type=Path, help="finished pretraining whose weights a longer one goes on from"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="length; the steps are measured once and written down")
     length.add_argument("--steps", type=int, default=1000)
@@ -446,7 +459,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     changes = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in given.set)}
     recipe = Recipe.from_json({**replace(stage, steps=given.steps).to_json(), **changes})
     if given.part == "pretrain":
-        pretrain(given.run, cache, recipe, given.minutes, negatives)
+        pretrain(given.run, cache, recipe, given.minutes, negatives, given.start)
         return
     if given.fold is None:
         parser.error("fold: which one, 0 to 4")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from safetensors.torch import load_file
 
@@ -31,7 +31,7 @@ from .folds import FOLDS
 if TYPE_CHECKING:
     from .default_bundle import Plan
 
-MATURE_FROM_MONTHS = {"F": 192.0, "M": 213.0}
+MATURE_FROM_MONTHS: dict[Literal["F", "M"], float] = {"F": 192.0, "M": 213.0}
 """Bone age from which the phantom's knee no longer changes but for a fading line: nothing tells later ages apart."""
 
 INTENDED_USE = (
@@ -70,6 +70,7 @@ def export(run: Path, out: Path, plan: Plan) -> Bundle:
             description="virtual children drawn by KneeBoneAgeLib.phantom, no real child",
             phantom_seeds=(plan.pretraining_seed, plan.seed, plan.negatives_seed, plan.finder_seed),
             children=plan.pretraining_children + plan.children,
+            real_children=0,
             films=plan.pretraining_children + plan.children + plan.negatives + plan.finder_films,
         ),
         metrics=_metrics(metrics),

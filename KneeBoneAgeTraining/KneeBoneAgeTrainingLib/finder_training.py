@@ -415,7 +415,7 @@ class Watch(lightning.Callback):
         module._since = time.monotonic()
 
 
-def evaluate(network: FinderNetwork, cache: Cache, size: int, most: int = 512) -> dict[str, float]:
+def evaluate(network: FinderNetwork, cache: Cache, size: int, most: int = 320) -> dict[str, float]:
     """Quality of single looks at plain validation pictures: no second look, so lower than the finder's.
 
     Returns
@@ -476,7 +476,7 @@ def train(
     recipe: Recipe,
     threads: int = 1,
     config: dict[str, Any] | None = None,
-    every_minutes: float = 3.0,
+    every_minutes: float = 4.0,
     patience_minutes: float = 30.0,
 ) -> Path:
     """Train, or go on with, a finder on a cache that may still grow; returns the run folder.

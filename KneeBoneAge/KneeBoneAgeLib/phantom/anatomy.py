@@ -249,7 +249,7 @@ class _Knee:
             FEMUR, self.femur_pose, metaphysis, wall, epiphysis, level, +1, ind.femur_physis_mm,
             level - top, bottom, end, ind.femur_undulation * unit, ind.femur_bridging, ind.femur_scar,
         )  # fmt: skip
-        if formed > 0.5:
+        if epiphysis is not None and formed > 0.5:
             self._notch(epiphysis, bottom, formed * ratio)
         for name, u in (("femur_metaphysis_medial", -0.5), ("femur_metaphysis_lateral", 0.5)):
             self.landmarks.append((name, *self.femur_pose.to_film(u * unit, level)))
@@ -385,17 +385,19 @@ class _Knee:
     def soft_tissue(self) -> None:
         build, unit = self.build, max(self.unit, 30.0)
         rng = self.rng
-        z = np.array([-6.5, -5.0, -3.6, -1.6, -0.9, -0.3, 0.3, 1.2, 2.6, 4.5, 7.0]) * unit
-        shape = np.array([0.42, 0.42, 0.55, 0.86, 0.8, 0.73, 0.76, 0.9, 1.12, 1.35, 1.5])
+        ankle = (build.tibial_length + 0.3) * self.tib
+        below = -ankle * np.array([1.0, 0.82, 0.6, 0.36, 0.2])
+        z = np.concatenate([below, np.array([-0.3, 0.3, 1.2, 2.6, 4.5, 7.0]) * unit])
+        shape = np.array([0.45, 0.44, 0.56, 0.86, 0.8, 0.73, 0.76, 0.9, 1.12, 1.35, 1.5])
         half = shape * unit * build.girth * np.exp(rng.normal(0, 0.03, z.size))
         centre = np.array([0, 0, 0, -0.04, -0.02, 0, -0.02, -0.03, -0.05, -0.08, -0.1]) * unit
         skin = stack(z, half, half * rng.uniform(0.9, 1.1), centre, 0.1 * unit)
         pose = self.placing.pose()
-        for solid, share in ((skin, 0.9), (self._muscle(skin, unit), 0.13)):
-            seen = see(solid, pose)
-            patch = self._patch(pose, seen)
-            if patch is not None:
-                self.canvas.soft_mm[patch.rows, patch.columns] += share * seen.path(patch)
+        seen, muscle = see(skin, pose), see(self._muscle(skin, unit), pose)
+        patch = self._patch(pose, seen)
+        if patch is not None:
+            area = self.canvas.soft_mm[patch.rows, patch.columns]
+            np.maximum(area, 0.9 * seen.path(patch) + 0.13 * muscle.path(patch), out=area)
 
     def _muscle(self, skin: Stack, unit: float) -> Stack:
         inset = self.build.fat * unit * 0.6

@@ -212,7 +212,7 @@ def _meta(order: Order, scene: Scene, pixel_mm: float, rng: np.random.Generator)
 
 
 def _row(order: Order, child: Child, name: str, files: dict[str, str], index: int, knee: KneeTruth | None):
-    box = knee.box_px if knee else ("", "", "", "")
+    box = tuple(round(value, 2) for value in knee.box_px) if knee else ("", "", "", "")
     return {
         "file": name,
         "patient_id": f"PHANTOM-{order.number:06d}",
@@ -225,10 +225,7 @@ def _row(order: Order, child: Child, name: str, files: dict[str, str], index: in
         "pseudo_label_months": round(child.pseudo_label_months, 3),
         "oracle_months": round(child.oracle_months, 3),
         "oracle_no_age_months": round(child.oracle_no_age_months, 3),
-        **{
-            key: round(value, 2) if knee else ""
-            for key, value in zip(("x0", "y0", "x1", "y1"), box, strict=True)
-        },
+        **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)),
         "angle_deg": round(knee.angle_deg, 2) if knee else "",
         "kind": order.kind,
         **files,

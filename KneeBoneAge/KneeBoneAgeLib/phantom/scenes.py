@@ -93,15 +93,12 @@ def frontal_film(
     ValueError
         When neither or both of ``spacing_mm`` and ``pixels`` are given.
     """
-    if (spacing_mm is None) == (pixels is None):
-        raise ValueError("give either spacing_mm or pixels")
     build = Build.draw(rng, chronological_age_months)
     placing = _knee_placing(rng, 0, 0, not right)
     unit = indicators.femur_metaphysis_mm
     width = max(1.0, indicators.femur_width_ratio) * unit * placing.scale
     field_w, field_h = _field(kind, width, rng)
-    spacing = spacing_mm if spacing_mm is not None else max(field_w, field_h) / pixels
-    canvas = Canvas(max(8, round(field_h / spacing)), max(8, round(field_w / spacing)), spacing)
+    canvas = _canvas(field_w, field_h, spacing_mm, pixels)
     x, y = _joint_position(kind, width, field_w, field_h, rng)
     legs: list[tuple[Placing, Build]] = [(replace(placing, x_mm=x, y_mm=y), build)]
     if kind in ("bilateral", "long"):
@@ -143,8 +140,7 @@ def lateral_film(indicators: Indicators, chronological_age_months: float, rng: n
     unit = indicators.femur_metaphysis_mm
     width = max(1.0, indicators.femur_width_ratio) * unit * 1.08
     field_w, field_h = _field("single", width, rng)
-    spacing = spacing_mm if spacing_mm is not None else max(field_w, field_h) / (pixels or 256)
-    canvas = Canvas(max(8, round(field_h / spacing)), max(8, round(field_w / spacing)), spacing)
+    canvas = _canvas(field_w, field_h, spacing_mm, pixels)
     placing = Placing(
         rng.uniform(0.3, 0.7) * field_w,
         rng.uniform(0.3, 0.7) * field_h,
@@ -187,6 +183,15 @@ def other_film(rng: np.random.Generator, age_years: float, pixels: int, kind: st
     canvas.labels[:] = 0
     add_texture(canvas, rng.uniform(0.02, 0.06), rng)
     return Scene(canvas, (), "other")
+
+
+def _canvas(field_w: float, field_h: float, spacing_mm: float | None, pixels: int | None) -> Canvas:
+    """An empty canvas of this size in mm, by its pixel size or by the pixels of its longer side."""
+    if spacing_mm is None and pixels is not None:
+        spacing_mm = max(field_w, field_h) / pixels
+    elif spacing_mm is None or pixels is not None:
+        raise ValueError("give either spacing_mm or pixels")
+    return Canvas(max(8, round(field_h / spacing_mm)), max(8, round(field_w / spacing_mm)), spacing_mm)
 
 
 def _sign(placing: Placing) -> float:

@@ -41,15 +41,22 @@ def test_every_answer_is_a_distribution_whatever_is_missing(network, images):
             assert (p >= 0).all()
 
 
-def test_without_a_sex_the_answer_lies_between_those_of_both(network, images):
-    with torch.no_grad():
-        girl, boy, either = (
-            mean_months(network(images, torch.full((3,), sex), torch.full((3,), MISSING)))
-            for sex in (0, 1, 2)
-        )
-    assert np.all(either <= np.maximum(girl, boy) + 1e-3)
-    assert np.all(either >= np.minimum(girl, boy) - 1e-3)
-    assert np.abs(girl - boy).max() > 1
+def test_without_a_sex_both_sexes_count_as_the_picture_fits_them(network):
+    nothing = torch.full((1,), MISSING)
+
+    def mean(likelihood: torch.Tensor, sex: int) -> float:
+        with torch.no_grad():
+            return float(
+                mean_months(network.log_posterior(likelihood, torch.tensor([sex]), nothing).exp())[0]
+            )
+
+    indifferent = torch.zeros(1, 2, SMALL.bins)
+    girl, boy, either = (mean(indifferent, sex) for sex in (0, 1, 2))
+    assert abs(girl - boy) > 10
+    assert either == pytest.approx((girl + boy) / 2, abs=0.01)
+    like_a_boy = indifferent + torch.tensor([0.0, 9.0]).view(1, 2, 1)
+    assert mean(like_a_boy, 2) == pytest.approx(boy, abs=0.1)
+    assert mean(like_a_boy, 0) == pytest.approx(girl, abs=0.01)
 
 
 def test_a_picture_that_says_nothing_leaves_the_prior():
