@@ -33,13 +33,16 @@ TIBIAL_PHYSIS_LEVEL = 0.30
 FEMORAL_HEIGHT_SHARE, TIBIAL_HEIGHT_SHARE = 0.88, 0.80
 """Central height of the drawn epiphysis over the indicator's ratio, which is that of its highest part."""
 
-JOINT_SPACE = 0.032
-"""Half of the distance of the mature bones at the joint line, in metaphyseal widths (about 5 mm in all)."""
+CARTILAGE = 0.03
+"""What unossified cartilage adds to half of the joint space, in metaphyseal widths, until the epiphysis is formed."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """A person's own shape, independent of age: factors around 1 and offsets around 0."""
+    """A person's own shape, independent of age: factors around 1 and offsets around 0.
+
+    ``joint_space`` (half of it, where cartilage is mature) and ``notch_depth`` are in metaphyseal widths.
+    """
 
     femoral_flare: float = 1.0
     tibial_flare: float = 1.0
@@ -55,6 +58,8 @@ class Build:
     patella_height: float = 0.0
     patella_shift: float = 0.0
     patella_density: float = 0.7
+    joint_space: float = 0.022
+    notch_depth: float = 0.1
     notch_fill: float = 0.15
     girth: float = 1.0
     fat: float = 0.1
@@ -70,25 +75,27 @@ class Build:
         valgus = 4.5 + 7.5 * np.exp(-(((years - 3.0) / 1.6) ** 2)) - 12.0 * np.exp(-((years / 0.8) ** 2))
         normal, uniform = rng.normal, rng.uniform
         return Build(
-            femoral_flare=normal(1, 0.07),
-            tibial_flare=normal(1, 0.08),
+            femoral_flare=normal(1, 0.1),
+            tibial_flare=normal(1, 0.1),
             physis_level=normal(1, 0.04),
             condyle_tilt=normal(0, 0.015),
             condyle_round=float(np.clip(normal(1, 0.25), 0.4, 1.8)),
             notch_width=float(np.clip(normal(1, 0.18), 0.5, 1.6)),
             depth=normal(1, 0.06),
-            cortex=float(np.clip(normal(1, 0.25), 0.5, 1.8)),
+            cortex=float(np.clip(normal(1.1, 0.3), 0.5, 2.0)),
             trabecular=uniform(0.13, 0.3),
             density=uniform(0.75, 1.25),
             fibula_offset=normal(1, 0.05),
             patella_height=normal(0, 0.07),
             patella_shift=normal(0, 0.04),
             patella_density=uniform(0.35, 1.0),
-            notch_fill=uniform(0.03, 0.3),
+            joint_space=uniform(0.010, 0.032),
+            notch_depth=uniform(0.06, 0.13),
+            notch_fill=uniform(0.05, 0.5),
             girth=float(np.clip(normal(1.02, 0.14), 0.75, 1.5)),
             fat=uniform(0.03, 0.2),
             valgus_deg=normal(valgus, 2.5),
-            texture=uniform(0.015, 0.07),
+            texture=uniform(0.02, 0.1),
             femoral_length=normal(5.8, 0.3),
             tibial_length=normal(4.7, 0.25),
         )
@@ -186,6 +193,9 @@ class _Knee:
         bend = placing.bend_deg
         self.femur_pose = placing.pose(half + bend / 2, placing.femur_tilt_deg)
         self.tibia_pose = placing.pose(-half - bend / 2, placing.tibia_tilt_deg)
+        self.joint_space = build.joint_space + CARTILAGE * (
+            1 - _smooth(indicators.femur_width_ratio, 0.6, 1.05)
+        )
         self.frontal = float(np.cos(np.radians(placing.view_deg)) ** 2)
         self.irregular = rng.normal(size=(4, 6)).astype(np.float32)
         self.landmarks: list[tuple[str, float, float]] = []
@@ -196,12 +206,14 @@ class _Knee:
         height = FEMORAL_HEIGHT_SHARE * ind.femur_height_ratio * unit
         level = max(
             FEMORAL_PHYSIS_LEVEL * build.physis_level * unit,
-            JOINT_SPACE * unit + height + ind.femur_physis_mm,
+            self.joint_space * unit + height + ind.femur_physis_mm,
         )
         shaft = ind.femur_shaft_mm / 2
         flare = build.femoral_flare
         d = np.array([-0.15, 0.0, 0.06, 0.14, 0.26, 0.42, 0.62, 1.0, 1.7]) * unit
-        half = np.array([0.5, 0.5, 0.487, 0.45, 0.385, 0.325, 0.283, 0.24, 0.0]) * unit
+        straight = np.array([0.5, 0.5, 0.487, 0.45, 0.385, 0.325, 0.283, 0.24, 0.0])
+        trumpet = np.array([0.5, 0.5, 0.482, 0.427, 0.35, 0.292, 0.258, 0.228, 0.0])
+        half = (straight + (trumpet - straight) * _smooth(ind.femur_width_ratio, 0.7, 1.08)) * unit
         half[2:8] = shaft + (half[2:8] - shaft) * flare ** np.array([0.3, 0.6, 1, 1, 1, 1])
         half[8] = shaft
         grown = (ind.femur_width_ratio * unit / 2 - half[1]) * ind.femur_bridging
@@ -217,7 +229,7 @@ class _Knee:
 
         ratio = ind.femur_width_ratio
         top = level - max(ind.femur_physis_mm, 0.13 * unit * max(0.0, 1 - ratio / 0.6))
-        bottom = max(top - height, JOINT_SPACE * unit)
+        bottom = max(top - height, self.joint_space * unit)
         formed = _smooth(ratio, 0.4, 0.95)
         f = np.array([0.0, 0.1, 0.3, 0.5, 0.7, 0.88, 1.0])
         nodule = np.array([0.5, 0.74, 0.94, 1.0, 0.97, 0.84, 0.66])
@@ -240,7 +252,12 @@ class _Knee:
         def end(s: np.ndarray) -> np.ndarray:
             """Lower contour of the epiphysis above its bottom, at s = u / half width."""
             round_nodule = (1 - np.sqrt(np.clip(1 - s * s, 0, 1))) * 0.45 * (top - bottom)
-            notch = 0.125 * unit * np.exp(-((np.abs(s) / (0.25 * build.notch_width)) ** 2.6)) * self.frontal
+            notch = (
+                build.notch_depth
+                * unit
+                * np.exp(-((np.abs(s) / (0.25 * build.notch_width)) ** 2.6))
+                * self.frontal
+            )
             lobe = 0.10 * unit * build.condyle_round * np.clip((np.abs(s) - 0.5) / 0.5, 0, None) ** 2
             lobe = lobe + build.condyle_tilt * unit * s
             return round_nodule * (1 - formed) + (notch + lobe) * formed * min(1.0, ratio)
@@ -263,9 +280,10 @@ class _Knee:
         if patch is None:
             return
         centre, _ = seen.width_at(patch)
-        side = np.clip(1 - np.abs((patch.u - centre) / reach), 0, 1)
-        height = np.clip((patch.w - bottom) / (0.14 * unit), 0, 1)
-        fill = build.notch_fill * self.frontal * share * np.minimum(3 * side, 1) * height
+        s = np.abs(patch.u - centre) / (0.5 * self.ind.femur_width_ratio * unit)
+        roof = bottom + build.notch_depth * unit * np.exp(-((s / (0.25 * build.notch_width)) ** 2.6))
+        inside = step(roof - patch.w, self.blur) * np.clip((patch.w - bottom) / (0.05 * unit), 0, 1)
+        fill = build.notch_fill * self.frontal * share * inside
         self.canvas.bone_mm[patch.rows, patch.columns] += (
             build.density * build.trabecular * fill * seen.path(patch)
         )
@@ -277,7 +295,7 @@ class _Knee:
             (TIBIAL_PHYSIS_LEVEL - 0.06 * _smooth(ind.tibia_width_ratio, 0.4, 0.95))
             * build.physis_level
             * unit,
-            JOINT_SPACE * unit + height + ind.tibia_physis_mm,
+            self.joint_space * self.unit + height + ind.tibia_physis_mm,
         )
         shaft = ind.tibia_shaft_mm / 2
         d = np.array([-0.15, 0.0, 0.07, 0.16, 0.3, 0.46, 0.66, 1.0, 1.5]) * unit
@@ -298,7 +316,7 @@ class _Knee:
 
         ratio = ind.tibia_width_ratio * 1.03
         bottom = level + max(ind.tibia_physis_mm, 0.09 * unit * max(0.0, 1 - ratio / 0.6))
-        top = min(bottom + height, -JOINT_SPACE * unit)
+        top = min(bottom + height, -self.joint_space * self.unit)
         formed = _smooth(ratio, 0.4, 0.95)
         f = np.array([0.0, 0.12, 0.35, 0.6, 0.8, 0.93, 1.0])
         nodule = np.array([0.7, 0.86, 1.0, 0.97, 0.82, 0.62, 0.4])
@@ -316,7 +334,8 @@ class _Knee:
         def end(s: np.ndarray) -> np.ndarray:
             round_nodule = (1 - np.sqrt(np.clip(1 - s * s, 0, 1))) * 0.6 * (top - bottom)
             dish = 0.018 * unit * np.cos(np.pi * np.clip((np.abs(s) - 0.55) / 0.4, -1, 1))
-            spines = 0.95 * np.exp(-(((s + 0.11) / 0.10) ** 2)) + 0.8 * np.exp(-(((s - 0.13) / 0.10) ** 2))
+            spines = 0.5 * np.exp(-(((s + 0.11) / 0.09) ** 2)) + 0.4 * np.exp(-(((s - 0.13) / 0.09) ** 2))
+            spines = spines + 0.5 * np.exp(-((s / 0.24) ** 2))
             edge = 0.03 * unit * np.clip((np.abs(s) - 0.88) / 0.12, 0, 1) ** 2
             return round_nodule * (1 - formed) + (dish + edge - spines * eminence) * formed
 
@@ -544,7 +563,7 @@ class _Knee:
         path = seen.path(patch)
         rim = np.clip(path / 2.0, 0, 1) * np.clip(1.5 - path / 3.0, 0, 1)
         self.canvas.bone_mm[patch.rows, patch.columns] += (
-            self.build.density * (0.22 * path - 0.5 * (1 - ind.tuberosity_fusion) * rim)
+            self.build.density * (0.16 * path - 0.5 * (1 - ind.tuberosity_fusion) * rim)
         ).clip(-0.6, None)
 
     def _add(self, patch: Patch, bone, mask, label: int) -> None:
