@@ -1,0 +1,215 @@
+"""The whole way with the bundle that ships: from files to crops, bone ages, refusals and pictures."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from KneeBoneAgeLib.bundle import card, load_bundle
+from KneeBoneAgeLib.cli import app
+from KneeBoneAgeLib.crop import KneeCrop, crop_from_box, iou
+from KneeBoneAgeLib.estimator import Estimator
+from KneeBoneAgeLib.explain import METHODS, explain, saliency
+from KneeBoneAgeLib.phantom.cohort import write_cohort
+from KneeBoneAgeLib.radiograph import film_from_array, read_film
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+KNEES = 12
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    return Estimator.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    out = tmp_path_factory.mktemp("children")
+    write_cohort(out, KNEES, seed=31337, others=6)
+    with (out / "cohort.csv").open() as stream:
+        return out, list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def real():
+    folder = DATA / "radiographs"
+    if not (folder / "truth.csv").exists():
+        pytest.skip("real films are not here: ../shared/data/radiographs")
+    with (folder / "truth.csv").open() as stream:
+        return folder, list(csv.DictReader(stream))
+
+
+def box_of(row):
+    return tuple(float(row[k]) for k in ("x0", "y0", "x1", "y1"))
+
+
+def estimates(estimator, cohort):
+    """(row of cohort.csv, the knee that overlaps it most or None, overlap) of all drawn knees."""
+    folder, rows = cohort
+    seen = {}
+    for row in rows:
+        if row["knee_index"] == "0":
+            continue
+        if row["file"] not in seen:
+            seen[row["file"]] = estimator.estimate(read_film(folder / row["file"])).knees
+        found = seen[row["file"]]
+        overlap, knee = max(
+            ((iou(box_of(row), k.crop.box_px), k) for k in found), key=lambda p: p[0], default=(0, None)
+        )
+        yield row, knee, overlap
+
+
+def test_drawn_knees_are_found_where_they_are_and_read_better_than_by_chronological_age(estimator, cohort):
+    overlaps, sides, errors, baseline = [], [], [], []
+    for row, knee, overlap in estimates(estimator, cohort):
+        overlaps.append(overlap)
+        if knee is None:
+            continue
+        sides.append(knee.crop.side == row["side"])
+        truth = float(row["true_bone_age_months"])
+        errors.append(abs(float(knee.probabilities @ knee.bin_months) - truth))
+        baseline.append(abs(float(row["chronological_age_months"]) - truth))
+    assert np.mean(np.array(overlaps) >= 0.8) >= 0.9
+    assert np.mean(sides) >= 0.8
+    assert np.mean(errors) < 0.8 * np.mean(baseline)
+
+
+def test_films_without_a_frontal_knee_are_mostly_left_alone_with_a_reason(estimator, cohort):
+    folder, rows = cohort
+    others = [row for row in rows if row["knee_index"] == "0"]
+    found = [estimator.estimate(read_film(folder / row["file"])) for row in others]
+    assert len(others) == 6
+    assert sum(bool(one.knees) for one in found) <= 1
+    assert all(one.finding.reason for one in found if not one.knees)
+
+
+def test_sex_and_age_may_be_missing_and_change_the_answer(estimator, cohort):
+    folder, rows = cohort
+    row = next(r for r in rows if r["knee_index"] == "1")
+    film = read_film(folder / row["file"])
+    crops = estimator.find(film).knees
+    full, bare = (
+        estimator.estimate(film, crops),
+        estimator.estimate(replace(film, sex=None, age_months=None), crops),
+    )
+    assert bare.knees[0].status == full.knees[0].status
+    assert not np.allclose(bare.knees[0].probabilities, full.knees[0].probabilities)
+    widths = [low_high[1] - low_high[0] for low_high in (k.knees[0].interval_months for k in (full, bare))]
+    assert widths[1] > widths[0] > 0
+
+
+def test_a_persons_crop_is_used_as_it_is(estimator, cohort):
+    folder, rows = cohort
+    row = next(r for r in rows if r["knee_index"] == "1")
+    film = read_film(folder / row["file"])
+    box = box_of(row)
+    knee = estimator.estimate(film, [crop_from_box(box, row["side"], film)]).knees[0]
+    assert knee.crop.box_px == pytest.approx(box, abs=1e-6)
+    assert knee.crop.origin == "person"
+
+
+def test_noise_in_a_crop_is_refused_and_its_number_withheld(estimator):
+    noise = np.random.default_rng(0).random((600, 500), dtype=np.float32)
+    film = film_from_array(noise, bone_bright=True, sex="F", age_months=120)
+    knee = estimator.estimate(film, [KneeCrop((250.0, 300.0), 300.0, origin="person")]).knees[0]
+    assert knee.status == "refused"
+    assert knee.refusal_kind == "content"
+    assert knee.bone_age_months is None
+    assert knee.withheld_bone_age_months is not None
+
+
+def test_a_crop_off_the_film_is_told_apart_from_wrong_content(estimator, cohort):
+    folder, rows = cohort
+    film = read_film(folder / rows[0]["file"])
+    knee = estimator.estimate(film, [KneeCrop((-200.0, -200.0), 500.0, origin="person")]).knees[0]
+    assert (knee.status, knee.refusal_kind) == ("refused", "crop")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saliency_map_lies_on_the_crop_and_randomised_weights_destroy_it(estimator, cohort, method):
+    folder, rows = cohort
+    row = next(r for r in rows if r["knee_index"] == "1")
+    film = read_film(folder / row["file"])
+    crop = estimator.find(film).knees[0]
+    on_film = explain(estimator, film, crop, method)
+    assert on_film.shape == film.pixels.shape
+    assert on_film.max() > 0.5
+    x0, y0, x1, y1 = crop.box_px
+    reach = 0.2 * (x1 - x0)  # the crop is turned by the lean of the limb
+    outside = on_film.copy()
+    outside[max(0, int(y0 - reach)) : int(y1 + reach), max(0, int(x0 - reach)) : int(x1 + reach)] = 0
+    assert outside.max() == 0
+    learnt = saliency(estimator, film, crop, method)
+    assert np.array_equal(learnt, saliency(estimator, film, crop, method))
+    scrambled = Estimator(estimator.bundle, device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for network in scrambled.folds:
+            for values in network.parameters():
+                values.copy_(
+                    values.flatten()[torch.randperm(values.numel(), generator=generator)].view_as(values)
+                )
+    destroyed = saliency(scrambled, film, crop, method)
+    assert np.corrcoef(learnt.ravel(), destroyed.ravel())[0, 1] < 0.6
+
+
+def test_the_default_bundle_says_first_that_it_has_never_seen_a_real_child():
+    first = card(load_bundle()).splitlines()[0]
+    assert "never seen a real child" in first
+    assert "demonstration" in first
+
+
+def test_real_frontal_knees_are_cropped_and_read(estimator, real):
+    folder, rows = real
+    overlaps, refused = [], 0
+    for row in rows:
+        if not row["condyle_width"]:
+            continue
+        x, y, w = (float(row[k]) for k in ("joint_x", "joint_y", "condyle_width"))
+        found = estimator.estimate(read_film(folder / row["file"])).knees
+        overlap, knee = max(
+            ((iou((x - w, y - w, x + w, y + w), k.crop.box_px), k) for k in found),
+            key=lambda p: p[0],
+            default=(0, None),
+        )
+        overlaps.append(overlap)
+        refused += knee is not None and knee.status == "refused"
+    assert np.mean(np.array(overlaps) >= 0.6) >= 0.9
+    assert np.mean(np.array(overlaps) >= 0.75) >= 0.75
+    assert refused <= len(overlaps) // 5
+
+
+def test_every_dicom_file_ends_as_expected_through_the_command(tmp_path):
+    folder = DATA / "dicom"
+    if not (folder / "expect.csv").exists():
+        pytest.skip("hard DICOM files are not here: ../shared/data/dicom")
+    with (folder / "expect.csv").open() as stream:
+        expected = {row["file"]: row["outcome"] for row in csv.DictReader(stream)}
+    out = tmp_path / "result.jsonl"
+    done = CliRunner().invoke(
+        app, ["estimate", *(str(folder / name) for name in expected), "--json", str(out)]
+    )
+    assert done.exit_code == 1  # some cannot be read
+    found = {Path(record["file"]).name: record for record in map(json.loads, out.read_text().splitlines())}
+    assert {name: record["status"] for name, record in found.items()} == expected
+    assert all(record["reason"] for record in found.values())
+
+
+def test_the_command_leaves_one_object_a_knee_and_pictures(cohort, tmp_path):
+    folder, rows = cohort
+    row = next(r for r in rows if r["kind"] == "single")
+    arguments = ["estimate", str(folder / row["file"]), "--json", str(tmp_path / "r.jsonl")]
+    done = CliRunner().invoke(app, [*arguments, "--pictures", str(tmp_path / "pictures"), "--sex", "M"])
+    assert done.exit_code == 0, done.output
+    (record,) = map(json.loads, (tmp_path / "r.jsonl").read_text().splitlines())
+    assert record["sex"] == "M"
+    assert record["sex_source"] == "typed"
+    assert record["age_source"] == "header"
+    assert record["bundle_sha256"] == load_bundle().sha256
+    assert list(tmp_path.glob("pictures/**/*.png"))
