@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 KNOWN = {"sex_age": (True, True), "sex": (True, False), "age": (False, True), "none": (False, False)}
 """What is known beside the picture: sex, chronological age. Each case has its own calibration."""
-GATE_KNEES = 1500
+GATE_KNEES = 600
 
 
 def as_known(labels: CropLabels, case: str) -> CropLabels:

@@ -60,7 +60,7 @@ class CropCache:
     def load(cls, folder: str | Path) -> CropCache:
         """Open a cache; raises FileNotFoundError where there is none, ValueError where pairs do not match."""
         folder = Path(folder)
-        paths = sorted(folder.glob("images-*.npy"))
+        paths = sorted(folder.rglob("images-*.npy"))
         if not paths:
             raise FileNotFoundError(f"{folder}: no images-*.npy; draw the crops first")
         parts = []

@@ -21,23 +21,53 @@ from .folds import FOLDS
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much is drawn and trained; the seeds of the cohorts differ, so no child is in two of them."""
+class Cohort:
+    """So many children (or films) of one seed."""
 
-    pretraining_children: int = 10_000
-    pretraining_seed: int = 101
-    children: int = 2_500
-    seed: int = 102
-    negatives: int = 1_500
-    negatives_seed: int = 103
-    finder_films: int = 16_000
-    finder_seed: int = 2
-    finder_minutes: float = 40.0
-    pretraining_steps: int = 1_500
-    fold_steps: int = 150
+    count: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is drawn and trained; the seeds of the cohorts differ, so no child is in two of them.
+
+    ``pretraining`` and ``refining`` teach what all folds start from, ``folds`` are the children of the five folds.
+    """
+
+    pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
+    refining: tuple[Cohort, ...] = (Cohort(3_500, 104), Cohort(4_000, 105))
+    folds: tuple[Cohort, ...] = (Cohort(2_500, 106),)
+    negatives: tuple[Cohort, ...] = (Cohort(1_500, 103),)
+    finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3))
+    finder_minutes: float = 50.0
+    pretraining_steps: int = 1_700
+    refining_steps: int = 1_700
+    fold_steps: int = 120
+
+    @property
+    def children(self) -> int:
+        """Children whose bone age was learnt from."""
+        return sum(c.count for c in (*self.pretraining, *self.refining, *self.folds))
+
+    @property
+    def films(self) -> int:
+        """Pictures in all."""
+        return self.children + sum(c.count for c in (*self.negatives, *self.finder))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of all cohorts."""
+        cohorts = (*self.pretraining, *self.refining, *self.folds, *self.negatives, *self.finder)
+        return tuple(c.seed for c in cohorts)
 
 
 PLAN = Plan()
+LIGHT_JITTER = (
+    '{"scale": 0.06, "shift": 0.03, "rotation_deg": 5.0, "gamma": 0.25, "blur_px": 0.5, "noise": 0.02,'
+    ' "shading": 0.15, "occlusion": 0.04}'
+)
+"""Thin lines (bridges, scars) are read in the end only where the pictures are not blurred."""
 
 
 def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
@@ -45,69 +75,73 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     drawing, finder, age = (
         f"KneeBoneAgeTrainingLib.{m}" for m in ("drawing", "finder_training", "age_training")
     )
-    crops_a, crops_b, negatives, films = (
-        str(run / n) for n in ("crops-a", "crops-b", "crops-n", "finder-cache")
-    )
+    films = str(run / "finder-cache")
+    ages, refined = str(run / "age-pretrained"), str(run / "age")
 
-    def crops(out: str, children: int, seed: int, *more: str) -> list[str]:
-        return [drawing, more[0], out, "--children", str(children), "--seed", str(seed), *more[1:]]
+    def crops(name: str, cohort: Cohort, kind: str = "crops", *more: str) -> tuple[str, list[str]]:
+        out = run / name / str(cohort.seed)
+        numbers = ["--children", str(cohort.count), "--seed", str(cohort.seed)]
+        return f"{name}-{cohort.seed}", [drawing, kind, str(out), *numbers, *more]
 
-    fold_calls = [
-        (
+    def learn(
+        name: str, part: str, run_folder: str, cache: str, steps: int, *more: str
+    ) -> tuple[str, list[str]]:
+        shared = ["--cache", str(run / cache), "--negatives", str(run / "negatives"), "--steps", str(steps)]
+        return name, [age, *part.split(), "--run", run_folder, *shared, *more]
+
+    drawn = [
+        *(crops("pretraining", c) for c in plan.pretraining),
+        *(
+            (
+                f"films-{c.seed}",
+                [finder, "draw", "--out", films, "--count", str(c.count), "--seed", str(c.seed)],
+            )
+            for c in plan.finder
+        ),
+        *(crops("negatives", c, "negatives") for c in plan.negatives),
+        *(crops("refining", c) for c in plan.refining),
+        *(crops("folds", c, "crops", "--oracle") for c in plan.folds),
+    ]
+    fold_settings = [
+        "--set",
+        "ema_decay=0.97",
+        "frozen_stages=2",
+        "replay_share=0.4",
+        f"jitter={LIGHT_JITTER}",
+    ]
+    folds = [
+        learn(
             f"fold-{k}",
-            [age, "fold", str(k), "--run", str(run / "age"), "--cache", crops_b, "--replay", crops_a]
-            + ["--negatives", negatives, "--steps", str(plan.fold_steps), "--set", "ema_decay=0.97"],
+            f"fold {k}",
+            refined,
+            "folds",
+            plan.fold_steps,
+            "--replay",
+            str(run / "refining"),
+            *fold_settings,
         )
         for k in range(FOLDS)
     ]
+    minutes = ["--minutes", str(plan.finder_minutes)]
+    refining = ["--start", f"{ages}/pretrain", "--set", "small_share=0", "batch=16", "learning_rate=0.0012"]
+    refining += ["warm_up=0.03", f"jitter={LIGHT_JITTER}"]
     return [
+        *(drawn[k : k + 2] for k in range(0, len(drawn), 2)),
         [
-            ("crops-a", crops(crops_a, plan.pretraining_children, plan.pretraining_seed, "crops")),
-            (
-                "films",
-                [
-                    finder,
-                    "draw",
-                    "--out",
-                    films,
-                    "--count",
-                    str(plan.finder_films),
-                    "--seed",
-                    str(plan.finder_seed),
-                ],
-            ),
-        ],
-        [
-            ("crops-b", crops(crops_b, plan.children, plan.seed, "crops", "--oracle")),
-            ("crops-n", crops(negatives, plan.negatives, plan.negatives_seed, "negatives")),
-        ],
-        [
-            (
-                "finder",
-                [
-                    finder,
-                    "train",
-                    "--cache",
-                    films,
-                    "--run",
-                    str(run / "finder"),
-                    "--minutes",
-                    str(plan.finder_minutes),
-                ],
-            ),
-            (
+            ("finder", [finder, "train", "--cache", films, "--run", str(run / "finder"), *minutes]),
+            learn(
                 "pretrain",
-                [age, "pretrain", "--run", str(run / "age"), "--cache", crops_a, "--negatives", negatives]
-                + ["--steps", str(plan.pretraining_steps), "--set", "small_share=0.45"],
+                "pretrain",
+                ages,
+                "pretraining",
+                plan.pretraining_steps,
+                "--set",
+                "small_share=0.4",
             ),
         ],
-        *(fold_calls[k : k + 2] for k in range(0, FOLDS, 2)),
-        [
-            (
-                "calibrate",
-                [age, "calibrate", "--run", str(run / "age"), "--cache", crops_b, "--negatives", negatives],
-            )
-        ],
+        [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
+        *(folds[k : k + 2] for k in range(0, FOLDS, 2)),
+        [learn("calibrate", "calibrate", refined, "folds", 1)],
     ]
 
 

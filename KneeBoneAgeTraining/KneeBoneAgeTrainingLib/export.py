@@ -68,10 +68,10 @@ def export(run: Path, out: Path, plan: Plan) -> Bundle:
         preprocessing=current_preprocessing(),
         training_data=TrainingData(
             description="virtual children drawn by KneeBoneAgeLib.phantom, no real child",
-            phantom_seeds=(plan.pretraining_seed, plan.seed, plan.negatives_seed, plan.finder_seed),
-            children=plan.pretraining_children + plan.children,
+            phantom_seeds=plan.seeds,
+            children=plan.children,
             real_children=0,
-            films=plan.pretraining_children + plan.children + plan.negatives + plan.finder_films,
+            films=plan.films,
         ),
         metrics=_metrics(metrics),
         calibration=Calibrations(
