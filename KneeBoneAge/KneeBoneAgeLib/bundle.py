@@ -248,6 +248,7 @@ def write_bundle(
     try:
         for name, values in tensors.items():
             save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, new / name)
+            (new / name).chmod(0o644)
         for name, text in (texts or {}).items():
             (new / name).write_text(text, encoding="utf-8")
         files = {name: _entry(new / name) for name in sorted((*tensors, *(texts or {})))}

@@ -113,7 +113,7 @@ def estimate(
         found = estimator.estimate(film, job.person_crops(film))
         results = estimate_results(file, found, job.run)
         if pictures is not None:
-            job.draw(found, results, Method.gradcam)
+            job.draw(found, results, Method.integrated_gradients)
         return results
 
     job.go(handle)
@@ -156,7 +156,7 @@ def crop(
 def explain(
     files: Files,
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and report.html.")],
-    method: Annotated[Method, typer.Option("--method")] = Method.gradcam,
+    method: Annotated[Method, typer.Option("--method")] = Method.integrated_gradients,
     sex: SexOption = None,
     age_months: AgeOption = None,
     side: SideOption = None,

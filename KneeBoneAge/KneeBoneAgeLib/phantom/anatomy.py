@@ -410,6 +410,8 @@ class _Knee:
         shape = np.array([0.45, 0.44, 0.56, 0.86, 0.8, 0.73, 0.76, 0.9, 1.12, 1.35, 1.5])
         half = shape * unit * build.girth * np.exp(rng.normal(0, 0.03, z.size))
         centre = np.array([0, 0, 0, -0.04, -0.02, 0, -0.02, -0.03, -0.05, -0.08, -0.1]) * unit
+        # The shank follows the tibia outwards; the thigh's muscles make up for most of the femur's slant.
+        centre += np.abs(z) * np.tan(np.radians(build.valgus_deg / 2)) * np.where(z < 0, 1.0, 0.5)
         skin = stack(z, half, half * rng.uniform(0.9, 1.1), centre, 0.1 * unit)
         pose = self.placing.pose()
         seen, muscle = see(skin, pose), see(self._muscle(skin, unit), pose)
