@@ -222,7 +222,11 @@ def stream_size(frame: bytes) -> tuple[int, int, int] | None:
 
     Markers of ITU-T T.81 table B.1, T.87 (SOF55) and T.800 A.5.1 (SIZ).
     """
-    start = frame[:4096].find(b"\xff\x4f\xff\x51")
+    start = -1
+    if (
+        frame[:4] == b"\xff\x4f\xff\x51" or frame[4:8] == b"jP  "
+    ):  # bare or boxed; other bytes may look like it
+        start = frame[:4096].find(b"\xff\x4f\xff\x51")
     if start >= 0 and len(frame) >= start + 43:
         x1, y1, x0, y0 = (
             int.from_bytes(frame[start + 8 + 4 * i : start + 12 + 4 * i], "big") for i in range(4)

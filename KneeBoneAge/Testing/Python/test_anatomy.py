@@ -65,7 +65,7 @@ def test_the_truth_lies_between_femur_and_tibia(children):
     for child in children[::6]:
         canvas, truth = upright_knee(child)
         x, y = (int(v) for v in truth.centre_px)
-        column = canvas.labels[:, x + int(0.1 * truth.width_px)]  # beside eminence and notch
+        column = canvas.labels[:, x + int(0.27 * truth.width_px)]  # beside eminence and notch
         assert column[y] == 0
         assert FEMUR in column[:y]
         assert TIBIA not in column[:y]

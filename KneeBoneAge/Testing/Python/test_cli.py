@@ -220,9 +220,10 @@ def test_what_was_finished_is_valid_when_the_run_is_stopped(films, tmp_path, mon
     assert len(list(csv.DictReader((out / "x.csv").open()))) == 1
     assert (out / "report.html").read_text().rstrip().endswith("</html>")
     assert "Stopped. 1 of 3 films" in result.stderr
-    assert not [
-        thread for thread in threading.enumerate() if thread.name == "film reader" and thread.is_alive()
-    ]
+    readers = [thread for thread in threading.enumerate() if thread.name == "film reader"]
+    for thread in readers:
+        thread.join(timeout=30)
+    assert not any(thread.is_alive() for thread in readers)
 
 
 def test_crop_leaves_patches_and_squares(films, tmp_path):

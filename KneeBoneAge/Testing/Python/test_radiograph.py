@@ -749,3 +749,19 @@ def test_a_bad_file_gives_one_error_with_its_name_and_reason_within_bounded_memo
 def test_a_device_file_is_refused_at_once():
     with pytest.raises(FilmError, match="regular file"):
         read_film("/dev/zero")
+
+
+def test_run_length_bytes_that_look_like_a_jpeg_2000_marker_are_no_marker():
+    from KneeBoneAgeLib.radiograph.dicom import stream_size
+
+    marker = b"\xff\x4f\xff\x51"
+    assert stream_size(b"\x02\x00\x00\x00" + bytes(60) + marker + bytes(80)) is None
+    size = (
+        marker
+        + b"\x00\x29\x00\x00"
+        + (300).to_bytes(4, "big")
+        + (200).to_bytes(4, "big")
+        + bytes(30)
+        + b"\x0b"
+    )
+    assert stream_size(size + bytes(20)) == (200, 300, 12)
