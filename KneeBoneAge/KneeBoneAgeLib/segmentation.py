@@ -59,7 +59,7 @@ DEFAULT_CONFIG: dict[str, Any] = {
     "hidden_channels": 64,
     "size_px": 192,
     "proposal_threshold": 0.15,
-    "knee_threshold": 0.5,
+    "knee_threshold": 0.6,
     "most_knees": 2,
 }
 """Architecture and decoding of the finder; a bundle stores it beside the weights."""

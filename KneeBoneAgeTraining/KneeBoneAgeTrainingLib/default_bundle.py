@@ -43,7 +43,7 @@ class Plan:
     finder_minutes: float = 50.0
     pretraining_steps: int = 1_700
     refining_steps: int = 1_700
-    fold_steps: int = 120
+    fold_steps: int = 90
 
     @property
     def children(self) -> int:

@@ -761,7 +761,7 @@ def test_run_length_bytes_that_look_like_a_jpeg_2000_marker_are_no_marker():
         + b"\x00\x29\x00\x00"
         + (300).to_bytes(4, "big")
         + (200).to_bytes(4, "big")
-        + bytes(30)
+        + bytes(26)
         + b"\x0b"
     )
     assert stream_size(size + bytes(20)) == (200, 300, 12)
