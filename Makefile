@@ -21,7 +21,7 @@ help:
 
 demo: $(CORE)
 	rm -rf demo
-	$(BIN)/kneeboneage phantom demo/film --knees 1 --seed 7
+	$(BIN)/kneeboneage phantom demo/film --knees 1 --seed 57
 	$(BIN)/kneeboneage estimate demo/film --json demo/result.jsonl --csv demo/result.csv --pictures demo
 
 test: $(ALL) test-tools
