@@ -15,14 +15,17 @@ Floats = NDArray[np.floating]
 HIDDEN, COMPONENTS, STEPS = 16, 32, 400
 KNEES_REFUSED = 0.005
 """Share of held-out training knees that may fall below the gate's threshold."""
-LOOSEST_LOGIT = -1.0
+OTHERS_REFUSED = 0.95
+"""Share of held-out crops of other things that must; the threshold is no stricter than it takes, since a real film
+looks less like a drawn knee than a drawn knee does."""
+STRICTEST_LOGIT = -1.0
 """The threshold is never above this: a film that the gate is unsure of is not refused."""
 
 
 def fit_gate(knees: Floats, others: Floats, seed: int = 0) -> KneeGate:
     """Features of knees (K, N, F) and of other crops (K, M, F) of K folds → the gate.
 
-    A fifth of the knees is not learnt from; it sets the thresholds. Raises ValueError without other crops.
+    A fifth of either is not learnt from; it sets the thresholds. Raises ValueError without other crops.
     """
     if others.shape[1] == 0:
         raise ValueError("the gate needs crops that are not frontal knees; draw negatives first")
@@ -30,11 +33,12 @@ def fit_gate(knees: Floats, others: Floats, seed: int = 0) -> KneeGate:
     order = rng.permutation(knees.shape[1])
     held_out, learnt = order[: len(order) // 5], order[len(order) // 5 :]
     seen = knees[:, learnt].astype(np.float32)
+    taught = max(1, others.shape[1] * 4 // 5)
     centre, scale = seen.mean(1), seen.std(1) + 1e-3
     heads, whitening = [], []
     for fold in range(len(knees)):
         z = (seen[fold] - centre[fold]) / scale[fold]
-        far = np.clip((others[fold] - centre[fold]) / scale[fold], -30, 30).astype(np.float32)
+        far = np.clip((others[fold, :taught] - centre[fold]) / scale[fold], -30, 30).astype(np.float32)
         heads.append([p.detach().numpy() for p in _fit_head(z, far, seed + fold).parameters()])
         _, singular, axes = np.linalg.svd(z - z.mean(0), full_matrices=False)
         count = min(COMPONENTS, len(singular))
@@ -50,7 +54,8 @@ def fit_gate(knees: Floats, others: Floats, seed: int = 0) -> KneeGate:
         threshold=np.array([-np.inf, np.inf]),
     )
     kept = knees[:, held_out].astype(np.float32)
-    lowest = min(float(np.quantile(gate.logit(kept), KNEES_REFUSED)), LOOSEST_LOGIT)
+    enough = float(np.quantile(gate.logit(others[:, taught:].astype(np.float32)), OTHERS_REFUSED))
+    lowest = min(float(np.quantile(gate.logit(kept), KNEES_REFUSED)), enough, STRICTEST_LOGIT)
     farthest = float(np.quantile(gate.distance(kept), 0.999)) * DISTANCE_SLACK
     tensors = {**gate.tensors(), "threshold": np.array([lowest, farthest], np.float32)}
     return KneeGate.from_tensors(tensors)
