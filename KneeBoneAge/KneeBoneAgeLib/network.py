@@ -1,19 +1,21 @@
 """The age network: what the picture says about bone age, times what sex and chronological age say.
 
-The ConvNeXt (timm) gives for either sex a log-likelihood over month bins, log p(image | bone age, sex). A
-small network of numbers gives log p(bone age | chronological age, sex). Their sum, normalised, is the
-posterior (Bayes). So either number may be missing: without an age the prior is the marginal one, without a
-sex both are summed over.
+The ConvNeXt (timm) gives for either sex a log-likelihood over month bins, log p(image | bone age, sex): crops lie
+alike, so its last maps are read pooled and place by place. A small network of numbers gives
+log p(bone age | chronological age, sex). Their sum, normalised, is the posterior (Bayes). So either number may be
+missing: without an age the prior is the marginal one, without a sex both are summed over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 FEMALE, MALE, UNKNOWN_SEX = 0, 1, 2
 MONTHS_MAX = 240.0
@@ -29,6 +31,8 @@ class AgeNetworkConfig:
     """Everything that rebuilds an `AgeNetwork`; JSON-able by `to_json` and back by `from_json`.
 
     `backbone_options` are timm's own keyword arguments; `image_size` is the side of the crop in pixels.
+    `map_channels` are what the last stages' maps are squeezed to before they are read place by place (none: they
+    are not), `map_features` what is read from them.
     """
 
     backbone: str = "convnext_atto"
@@ -40,13 +44,15 @@ class AgeNetworkConfig:
     spline_knots: int = 24
     prior_width: int = 32
     prior_parts: int = 5
+    map_channels: tuple[int, ...] = (8, 40)
+    map_features: int = 128
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AgeNetworkConfig:
-        return cls(**values)
+        return cls(**{**values, "map_channels": tuple(values.get("map_channels", ()))})
 
 
 def bin_centres(bins: int) -> Tensor:
@@ -64,8 +70,38 @@ def spline_basis(bins: int, knots: int) -> Tensor:
     return torch.where(distance < 1, near, far)
 
 
+class MapReader(nn.Module):
+    """Maps of the last stages → features (B, F) that know where in the crop something was seen.
+
+    Pooling forgets the place, and most of what matures at the knee is a breadth, a height or a line at a known
+    place of an aligned crop. Each map is normalised, squeezed to few channels and read by one linear layer.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], cells: Sequence[int], squeezed: Sequence[int], features: int
+    ) -> None:
+        super().__init__()
+        self.cells = list(cells)
+        self.squeeze = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(1, wide), nn.Conv2d(wide, narrow, 1), nn.ReLU())
+            for wide, narrow in zip(channels, squeezed, strict=True)
+        )
+        read = sum(narrow * side**2 for narrow, side in zip(squeezed, cells, strict=True))
+        self.linear = nn.Linear(read, features)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, C, S, S), one a stage; of another side than trained with they are resampled."""
+        places = []
+        for squeeze, side, one in zip(self.squeeze, self.cells, maps, strict=True):
+            narrow = squeeze(one)
+            if narrow.shape[-1] != side:
+                narrow = functional.interpolate(narrow, (side, side), mode="bilinear", align_corners=False)
+            places.append(narrow.flatten(1))
+        return torch.relu(self.linear(torch.cat(places, 1)))
+
+
 class LikelihoodHead(nn.Module):
-    """Pooled features (B, F) → log p(image | bone age, sex) up to a constant of the image, (B, 2, bins).
+    """Features (B, F) → log p(image | bone age, sex) up to a constant of the image, (B, 2, bins).
 
     A Gaussian of the age that the picture looks like, plus a spline for what is not Gaussian: plateaus
     of a grown knee, skewness, and how well either sex fits.
@@ -154,15 +190,29 @@ class AgeNetwork(nn.Module):
         )
         self.backbone = backbone
         self.feature_count: int = backbone.num_features
+        self.map_reader: MapReader | None = None
+        self.map_stages = list(range(len(backbone.stages)))[-len(config.map_channels) :]
+        if config.map_channels:
+            about = [backbone.feature_info[stage] for stage in self.map_stages]
+            self.map_reader = MapReader(
+                [a["num_chs"] for a in about],
+                [config.image_size // a["reduction"] for a in about],
+                config.map_channels,
+                config.map_features,
+            )
+            self.feature_count += config.map_features
         self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots)
         self.prior = AgePrior(config.bins, config.prior_width, config.prior_parts)
 
     def features(self, image: Tensor) -> Tensor:
-        """Normalised crops (B, 1, S, S) → pooled features (B, F)."""
-        return self.backbone(image)
+        """Normalised crops (B, 1, S, S) → pooled features, then what was read place by place, (B, F)."""
+        if self.map_reader is None:
+            return self.backbone(image)
+        last, maps = self.backbone.forward_intermediates(image, indices=self.map_stages)
+        return torch.cat([self.backbone.forward_head(last), self.map_reader(maps)], dim=1)
 
     def log_likelihood(self, features: Tensor) -> Tensor:
-        """Pooled features (B, F) → log p(image | bone age, sex), (B, 2, bins)."""
+        """Features (B, F) → log p(image | bone age, sex), (B, 2, bins)."""
         return self.head(features)
 
     def log_posterior(self, log_likelihood: Tensor, sex: Tensor, age_months: Tensor) -> Tensor:

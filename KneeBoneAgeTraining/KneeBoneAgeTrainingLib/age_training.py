@@ -15,8 +15,8 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning
@@ -26,89 +26,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
-from KneeBoneAgeLib.intervals import mean_months
-from KneeBoneAgeLib.network import AgeNetwork, AgePrior
-
+from . import batches
 from .age_module import AgeModule
-from .augmentation import cut_out
-from .crop_cache import KNEE, CropCache, CropLabels
+from .batches import Batches, Data, Part, knees_apart, parts_of
+from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
-from .recipe import TRUE_SD_MONTHS, Recipe
+from .predicting import errors_months, predict
+from .prior_training import fit_prior
+from .recipe import Recipe
 
 log = logging.getLogger(__name__)
-EVALUATED = 400  # crops that are looked at after an epoch
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows of a cache that make up `share` of every batch, with the label that is learnt from them."""
-
-    cache: CropCache
-    rows: NDArray[np.intp]
-    share: float
-    label: str
-    label_sd_months: float
-
-
-class Batches(IterableDataset[dict[str, Tensor]]):
-    """The batches of one epoch; they follow from the recipe's seed and the epoch alone."""
-
-    def __init__(self, parts: Sequence[Part], recipe: Recipe, epoch: int) -> None:
-        self.parts, self.recipe, self.epoch = parts, recipe, epoch
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        rng = np.random.default_rng((self.recipe.seed, self.epoch))
-        first = self.epoch * self.recipe.epoch_steps
-        counts = _counts(self.recipe.batch, [part.share for part in self.parts])
-        for step in range(first, min(first + self.recipe.epoch_steps, self.recipe.steps)):
-            size = self.recipe.size_px(step)
-            drawn = [
-                _rows_of(part, rng.choice(part.rows, count), self.recipe, rng, size)
-                for part, count in zip(self.parts, counts, strict=True)
-                if count
-            ]
-            yield {key: torch.cat([d[key] for d in drawn]) for key in drawn[0]}
-
-
-def _counts(batch: int, shares: Sequence[float]) -> list[int]:
-    """Crops of each part; every part gets one at least, the first what is left."""
-    others = [max(1, round(batch * share / sum(shares))) for share in shares[1:]]
-    return [batch - sum(others), *others]
-
-
-def _rows_of(
-    part: Part, rows: NDArray[np.intp], recipe: Recipe, rng: np.random.Generator, size: int
-) -> dict[str, Tensor]:
-    known = part.cache.labels.take(rows)
-    knee = known.kind == KNEE
-    label = np.nan_to_num(getattr(known, f"{part.label}_months"))
-    auxiliary = np.where(knee[:, None], np.concatenate([known.indicators, known.maturities], axis=1), np.nan)
-    arrays = {
-        "sex": known.sex.astype(np.int64),
-        "sex_missing": rng.random(len(rows)) < recipe.missing_sex,
-        "age_months": known.age_months.astype(np.float32),
-        "label": label.astype(np.float32),
-        "label_sd": np.full(len(rows), part.label_sd_months, np.float32),
-        "indicators": auxiliary.astype(np.float32),
-        "knee": knee,
-    }
-    batch = {key: torch.from_numpy(value) for key, value in arrays.items()}
-    batch["image"] = cut_out(part.cache.images(rows), size, rng, recipe.jitter)
-    return batch
-
-
-class _Data(lightning.LightningDataModule):
-    def __init__(self, parts: Sequence[Part], recipe: Recipe) -> None:
-        super().__init__()
-        self.parts, self.recipe = parts, recipe
-
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        # By steps: after a resumption Lightning's own count of epochs is one behind.
-        step = self.trainer.global_step if self.trainer else 0
-        return DataLoader(Batches(self.parts, self.recipe, step // self.recipe.epoch_steps), batch_size=None)
 
 
 class _LookAfterEpoch(lightning.Callback):
@@ -132,114 +60,17 @@ class _LookAfterEpoch(lightning.Callback):
         log.info("step %d  %.0f s  %s", module.global_step, time.monotonic() - self.began, text)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a network says of N crops: pooled features (N, F) and log-likelihoods (N, 2, bins), float32."""
-
-    features: NDArray[np.float32]
-    log_likelihood: NDArray[np.float32]
-
-
-@torch.inference_mode()
-def predict(
-    network: AgeNetwork, cache: CropCache, rows: NDArray[np.intp], size: int | None = None, batch: int = 16
-) -> Prediction:
-    """Features and likelihoods of unjittered crops, of the network's own or another side in pixels."""
-    network.eval()
-    size = size or network.config.image_size
-    features, likelihood = [], []
-    for start in range(0, len(rows), batch):
-        images = cut_out(cache.images(rows[start : start + batch]), size)
-        features.append(network.features(images))
-        likelihood.append(network.log_likelihood(features[-1]))
-    return Prediction(torch.cat(features).numpy(), torch.cat(likelihood).numpy())
-
-
-@torch.inference_mode()
-def posterior(
-    network: AgeNetwork,
-    log_likelihood: NDArray[np.float32],
-    sex: NDArray[np.int64],
-    age_months: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Likelihoods (N, 2, bins), sexes (2 = missing), ages (NaN = missing) → probabilities (N, bins)."""
-    log_p = network.log_posterior(
-        torch.from_numpy(log_likelihood),
-        torch.from_numpy(sex.astype(np.int64)),
-        torch.from_numpy(age_months.astype(np.float32)),
-    )
-    return log_p.exp().numpy()
-
-
-def errors_months(prediction: Prediction, network: AgeNetwork, labels: CropLabels) -> dict[str, float]:
-    """Mean absolute errors against the true (else the assigned) bone age; the oracle's where it is known."""
-    target = np.where(np.isfinite(labels.true_months), labels.true_months, labels.assigned_months)
-    means = {
-        "mae": mean_months(posterior(network, prediction.log_likelihood, labels.sex, labels.age_months)),
-        "mae_no_age": mean_months(
-            posterior(network, prediction.log_likelihood, labels.sex, np.full_like(labels.age_months, np.nan))
-        ),
-        "oracle": labels.oracle_months,
-        "oracle_no_age": labels.oracle_no_age_months,
-    }
-    return {key: float(np.abs(value - target).mean()) for key, value in means.items()}
-
-
-def fit_prior(
-    prior: AgePrior,
-    sex: NDArray[np.int64],
-    age_months: NDArray[np.float32],
-    bone_age_months: NDArray[np.float32],
-    *,
-    steps: int = 600,
-    seed: int = 0,
-) -> float:
-    """Learn p(bone age | chronological age, sex) from numbers (N,); returns the last loss, nats."""
-    bins = prior.marginal.shape[1]
-    width = 240.0 / bins
-    # A value on the edge of two bins, as at the atlas's end, is shared by both, so that it keeps its mean.
-    position = np.clip(bone_age_months / width - 0.5, 0, bins - 1)
-    low = np.minimum(position.astype(int), bins - 2)
-    part = (position - low).astype(np.float32)
-    smoothing = np.exp(-0.5 * (np.arange(-6, 7) * width / 2.0) ** 2)
-    for which in (0, 1):
-        rows = sex == which
-        histogram = np.zeros(bins)
-        np.add.at(histogram, low[rows], 1 - part[rows])
-        np.add.at(histogram, low[rows] + 1, part[rows])
-        inner = np.convolve(histogram, smoothing / smoothing.sum(), mode="same")
-        seen = np.flatnonzero(histogram)
-        if len(seen):
-            inner[seen[-1]] += inner[seen[-1] + 1 :].sum()
-            inner[seen[-1] + 1 :] = 0  # smoothing must not reach beyond the atlas's end
-        p = inner / max(inner.sum(), 1) * 0.998 + 0.002 / bins
-        prior.marginal[which] = torch.from_numpy(np.log(p / p.sum())).float()
-    generator = torch.Generator().manual_seed(seed)
-    table = [
-        torch.from_numpy(np.asarray(a))
-        for a in (sex.astype(np.int64), age_months.astype(np.float32), low, part)
-    ]
-    prior.requires_grad_(True)
-    optimizer = torch.optim.Adam(prior.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        rows_now = torch.randint(len(sex), (512,), generator=generator)
-        s, age, i, share = (column[rows_now] for column in table)
-        log_p = prior(age)[torch.arange(len(s)), s]
-        here, above = log_p.gather(1, i[:, None])[:, 0], log_p.gather(1, i[:, None] + 1)[:, 0]
-        loss = -torch.logaddexp(here + torch.log1p(-share + 1e-6), above + torch.log(share + 1e-6)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    prior.requires_grad_(False)
-    return float(loss.detach())
-
-
 def train(
-    module: AgeModule, parts: Sequence[Part], folder: Path, held_out: tuple[CropCache, NDArray[np.intp]]
+    module: AgeModule,
+    parts: Sequence[Part],
+    folder: Path,
+    held_out: tuple[CropCache, NDArray[np.intp]],
+    workers: int = 1,
 ) -> None:
-    """Run Lightning's loop for the recipe's steps, or what is left of them after the last checkpoint."""
+    """Run Lightning's loop for the recipe's steps, or what is left of them after the last checkpoint.
+
+    With `workers` the next batches are prepared in a process beside the loop; they are the same ones.
+    """
     recipe = module.recipe
     epochs = -(-recipe.steps // recipe.epoch_steps)
     keep = ModelCheckpoint(
@@ -262,7 +93,10 @@ def train(
     last = folder / "last.ckpt"
     # The checkpoint is this run's own.
     trainer.fit(
-        module, datamodule=_Data(parts, recipe), ckpt_path=last if last.exists() else None, weights_only=False
+        module,
+        datamodule=Data(parts, recipe, workers),
+        ckpt_path=last if last.exists() else None,
+        weights_only=False,
     )
 
 
@@ -330,8 +164,8 @@ def pretrain(
     folder = run / "pretrain"
     if (folder / "module.safetensors").exists():
         return
-    knees, held_out = _knees_apart(cache)
-    parts = _parts(recipe, (cache, knees, "true"), None, cache, negatives)
+    knees, held_out = knees_apart(cache)
+    parts = parts_of(recipe, (cache, knees, "true"), None, cache, negatives)
     recipe = settle_recipe(folder, recipe, parts, minutes)
     module = new_module(recipe, parts)
     if start is not None:
@@ -368,12 +202,12 @@ def train_fold(
     labels = cache.labels.take(knees)
     fold_of = assign_folds(labels.patient_id, labels.age_months, labels.sex)
     own, others = knees[fold_of == fold], knees[fold_of != fold]
-    parts = _parts(recipe, (cache, others, recipe.label), replay, cache, negatives)
+    parts = parts_of(recipe, (cache, others, recipe.label), replay, cache, negatives)
     recipe = settle_recipe(folder, recipe, parts, minutes)
     module = new_module(recipe, parts)
     module.start_from(load_module(run / "pretrain"))
     rng = np.random.default_rng(0)
-    train(module, parts, folder, (cache, rng.permutation(own)[:EVALUATED]))
+    train(module, parts, folder, (cache, rng.permutation(own)[: batches.EVALUATED]))
     prediction = predict(module.averaged, cache, own)
     save_file(module.state_dict(), folder / "module.safetensors")
     np.savez(
@@ -382,41 +216,6 @@ def train_fold(
         features=prediction.features.astype(np.float16),
         log_likelihood=prediction.log_likelihood,
     )
-
-
-def _knees_apart(cache: CropCache) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows of the knees to learn from, and of the last patients' (5 %, at most `EVALUATED`) to look at."""
-    knees = np.flatnonzero(cache.labels.kind == KNEE)
-    patients = cache.labels.patient_id[knees]
-    names = np.unique(patients)
-    looked_at = np.isin(patients, names[len(names) - max(1, min(EVALUATED, len(names) // 20)) :])
-    return knees[~looked_at], knees[looked_at]
-
-
-def _parts(
-    recipe: Recipe,
-    first: tuple[CropCache, NDArray[np.intp], str],
-    replay: CropCache | None,
-    cache: CropCache,
-    negatives: CropCache | None,
-) -> list[Part]:
-    """The cohort; beside it the pretraining cohort (`replay`) and what is not a knee, where there are any."""
-    parts = [
-        Part(
-            *first[:2],
-            1.0,
-            first[2],
-            recipe.label_sd_months() if first[2] == recipe.label else TRUE_SD_MONTHS,
-        )
-    ]
-    if replay is not None and recipe.replay_share:
-        parts.append(Part(replay, _knees_apart(replay)[0], recipe.replay_share, "true", TRUE_SD_MONTHS))
-    for source in (cache, negatives):
-        if source is not None and (others := np.flatnonzero(source.labels.kind != KNEE)).size:
-            parts.append(Part(source, others, recipe.negative_share, "true", TRUE_SD_MONTHS))
-            break
-    rest = sum(part.share for part in parts[1:])
-    return [replace(parts[0], share=1 - rest), *parts[1:]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,9 +27,11 @@ class Jitter:
     rotation_deg: float = 6.0
     gamma: float = 0.3
     blur_px: float = 1.0
-    noise: float = 0.03
+    noise: float = 0.04  # standard deviation as a share of the picture's contrast
     shading: float = 0.15
     occlusion: float = 0.1
+    texture: float = 0.0  # trabecular streaks, standard deviation as a share of the bone's brightness
+    lines: float = 0.0  # mean number of stray lines and edges on the bone, which are no physis
 
 
 def cut_out(
@@ -71,6 +73,8 @@ def _another_look(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Ten
     across = torch.linspace(-1, 1, size)
     slope_x, slope_y = (each(rng.normal(0, jitter.shading, count)) for _ in range(2))
     crop = crop * (1 + slope_x * across[None, None, None, :] + slope_y * across[None, None, :, None])
+    if jitter.texture or jitter.lines:
+        crop = crop + _on_bone(crop) * (_streaks(crop, rng, jitter) + _stray_lines(crop, rng, jitter))
     sigma = each(rng.uniform(0, jitter.blur_px, count) * (rng.random(count) < 0.6)).clamp(min=0.05)
     taps = torch.exp(-0.5 * (torch.arange(-2, 3).view(1, 1, 1, 5) / sigma) ** 2)
     taps = (taps / taps.sum(-1, keepdim=True)).view(count, 1, 1, 5)
@@ -79,9 +83,66 @@ def _another_look(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Ten
         count, 1, size, size
     )
     grain = torch.from_numpy(rng.standard_normal(crop.shape, dtype=np.float32))
-    crop = crop + grain * each(rng.uniform(0, jitter.noise, count))
+    some = crop[..., ::4, ::4].flatten(1)
+    contrast = (some.quantile(0.95, dim=1) - some.quantile(0.05, dim=1)).view(-1, 1, 1, 1)
+    crop = crop + grain * contrast * each(rng.uniform(0, jitter.noise, count))
     for i in np.flatnonzero(rng.random(count) < jitter.occlusion):
         width, height = rng.integers(size // 16, size // 4, 2)
         x, y = rng.integers(0, size - width), rng.integers(0, size - height)
         crop[i, 0, y : y + height, x : x + width] = float(rng.random())
     return crop
+
+
+def _on_bone(crop: Tensor) -> Tensor:
+    """(B, 1, S, S) weights: 0 in the darker half of a picture, its own brightness in the brightest parts."""
+    some = crop[..., ::4, ::4].flatten(1)
+    middle, high = (some.quantile(q, dim=1).view(-1, 1, 1, 1) for q in (0.5, 0.95))
+    return ((crop - middle) / (high - middle).clamp(min=1e-3)).clamp(0, 1) * high
+
+
+def _streaks(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Tensor:
+    """Trabeculae as real bone shows them: fine streaks, mostly along the limb, of unit spread times a strength."""
+    count, size = len(crop), crop.shape[-1]
+    noise = torch.from_numpy(rng.standard_normal((count, 1, size, size), dtype=np.float32))
+    frequency = torch.fft.fftfreq(size)
+    across, along = frequency[None, None, None, : size // 2 + 1].abs(), frequency[None, None, :, None]
+
+    def each(low: float, high: float) -> Tensor:
+        return torch.from_numpy(rng.uniform(low, high, count).astype(np.float32)).view(count, 1, 1, 1)
+
+    lean = each(-0.5, 0.5)
+    stretch = each(1.0, 5.0)
+    radius = (across**2 + (stretch * (along + lean * across)) ** 2).sqrt()
+    peak = each(0.08, 0.3)
+    field = torch.fft.irfft2(
+        torch.fft.rfft2(noise) * torch.exp(-0.5 * ((radius - peak) / 0.08) ** 2), s=(size, size)
+    )
+    field = field / field.std(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+    return field * each(0, 1) ** 2 * jitter.texture
+
+
+def _stray_lines(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Tensor:
+    """Short bright or dark arcs and edges of brightness anywhere: notch roof, patella, fabella, vessels, folds."""
+    count, size = len(crop), crop.shape[-1]
+    field = np.zeros((count, size, size), np.float32)
+    places = np.linspace(-1, 1, size, dtype=np.float32)
+    for i, lines in enumerate(rng.poisson(jitter.lines, count)):
+        for _ in range(min(int(lines), 8)):
+            angle, cx, cy = rng.uniform(0, np.pi), rng.uniform(-0.6, 0.6), rng.uniform(-0.7, 0.7)
+            half, thick, bend = rng.uniform(0.06, 0.35), rng.uniform(0.008, 0.03), rng.normal(0, 1.2)
+            strength, edge = rng.normal(0, 0.12), rng.random() < 0.35
+            rows, cols = (
+                slice(*np.searchsorted(places, (c - 1.5 * half - 0.05, c + 1.5 * half + 0.05)))
+                for c in (cy, cx)
+            )
+            x, y = places[None, cols] - cx, places[rows, None] - cy
+            along = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
+            off = y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle)) - bend * along**2
+            if edge:  # brighter on one side, fading away from it
+                profile = np.exp(-np.maximum(off, 0) / (6 * thick)) / (
+                    1 + np.exp(-np.clip(off / (0.4 * thick), -30, 30))
+                )
+            else:
+                profile = np.exp(-0.5 * (off / thick) ** 2)
+            field[i, rows, cols] += strength * np.exp(-((along / half) ** 4)) * profile
+    return torch.from_numpy(field)[:, None]

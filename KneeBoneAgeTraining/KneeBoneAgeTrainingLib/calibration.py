@@ -14,10 +14,11 @@ from safetensors.numpy import save_file
 from KneeBoneAgeLib.intervals import Calibration, mean_months
 from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
 
-from .age_training import load_module, posterior, predict
+from .age_training import load_module
 from .crop_cache import KNEE, CropCache, CropLabels
 from .folds import FOLDS
 from .gate_training import fit_gate
+from .predicting import posterior, predict
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from KneeBoneAgeLib.intervals import mean_months
-from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig, AgePrior, encode_sex, spline_basis
+from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig, AgePrior, MapReader, encode_sex, spline_basis
 
 SMALL = AgeNetworkConfig(
     backbone_options={"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16], "ls_init_value": None}, image_size=64
@@ -101,10 +101,31 @@ def test_a_config_survives_json_and_rebuilds_the_same_network(network, images):
 
 def test_the_shipped_architecture_fits_a_bundle_in_half_precision():
     state = AgeNetwork(AgeNetworkConfig()).state_dict()
-    assert sum(2 * t.numel() for t in state.values()) < 7.0e6
+    assert sum(2 * t.numel() for t in state.values()) < 7.4e6  # five folds, finder and gate in 40 MB
 
 
 def test_splines_sum_to_one_and_sexes_have_their_numbers():
     inner = spline_basis(120, 24).sum(1)[12:-12]
     assert torch.allclose(inner, torch.ones_like(inner), atol=1e-5)
     assert [encode_sex(s) for s in ("F", "M", None)] == [0, 1, 2]
+
+
+def test_the_map_reader_tells_places_apart_that_pooling_cannot():
+    torch.manual_seed(0)
+    reader = MapReader([4], [5], [2], 16)
+    above, below = torch.zeros(2, 1, 4, 5, 5)
+    above[..., 1, 2] = 5
+    below[..., 3, 2] = 5
+    assert torch.equal(above.mean((2, 3)), below.mean((2, 3)))
+    with torch.no_grad():
+        assert (reader([above]) - reader([below])).abs().max() > 0.05
+        finer = torch.nn.functional.interpolate(above, (10, 10), mode="nearest")
+        assert reader([finer]).shape == (1, 16)
+
+
+def test_a_bundle_made_before_there_was_a_map_reader_still_builds_its_network(network, images):
+    old = {name: value for name, value in SMALL.to_json().items() if not name.startswith("map_")}
+    plain = AgeNetwork(AgeNetworkConfig.from_json(old))
+    assert plain.map_reader is None
+    assert plain.features(images).shape == (3, 16)
+    assert network.features(images).shape == (3, 16 + SMALL.map_features)

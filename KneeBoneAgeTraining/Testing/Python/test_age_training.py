@@ -11,14 +11,16 @@ from safetensors.numpy import load_file
 from KneeBoneAgeLib.intervals import Calibration, mean_months
 from KneeBoneAgeLib.network import AgeNetworkConfig, AgePrior
 from KneeBoneAgeLib.refusal import KneeGate
-from KneeBoneAgeTrainingLib import age_training
+from KneeBoneAgeTrainingLib import age_training, batches
 from KneeBoneAgeTrainingLib.age_module import label_loss, masked_smooth_l1
-from KneeBoneAgeTrainingLib.age_training import Batches, Part, fit_prior, pretrain, train_fold
+from KneeBoneAgeTrainingLib.age_training import pretrain, train_fold
 from KneeBoneAgeTrainingLib.augmentation import Jitter, cut_out
+from KneeBoneAgeTrainingLib.batches import Batches, Part
 from KneeBoneAgeTrainingLib.calibration import calibrate
 from KneeBoneAgeTrainingLib.crop_cache import CropCache, CropLabels
 from KneeBoneAgeTrainingLib.folds import assign_folds
 from KneeBoneAgeTrainingLib.gate_training import fit_gate
+from KneeBoneAgeTrainingLib.prior_training import fit_prior
 from KneeBoneAgeTrainingLib.recipe import Recipe
 
 SIZE = 74
@@ -183,7 +185,7 @@ def test_batches_are_the_same_again_and_differ_between_epochs(cache):
 
 def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(cache, tmp_path, monkeypatch):
     recipe = replace(TINY, steps=9, batch=4, epoch_steps=3)
-    monkeypatch.setattr(age_training, "EVALUATED", 4)
+    monkeypatch.setattr(batches, "EVALUATED", 4)
     pretrain(tmp_path / "whole", cache, recipe, None, None)
     steps = []
     learn = age_training.AgeModule.training_step
@@ -206,7 +208,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(cache, tmp_path, mon
 
 
 def test_a_run_learns_the_bars_and_leaves_what_a_bundle_needs(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(age_training, "EVALUATED", 20)
+    monkeypatch.setattr(batches, "EVALUATED", 20)
     pretrain(
         tmp_path,
         cache,
@@ -225,7 +227,7 @@ def test_a_run_learns_the_bars_and_leaves_what_a_bundle_needs(cache, tmp_path, m
     saved = json.loads((tmp_path / "calibration.json").read_text())
     assert {Calibration.from_json(c).target for c in saved.values()} == {"true"}
     gate = KneeGate.from_tensors(load_file(tmp_path / "gate.safetensors"))
-    assert gate.centre.shape == (5, 32)
+    assert gate.centre.shape == (5, 32 + TINY.network.map_features)
     stem = [load_file(tmp_path / name / "module.safetensors") for name in ("pretrain", "fold-0")]
     key = "averaged.backbone.stem.0.weight"
     assert np.allclose(stem[0][key], stem[1][key], atol=1e-7)
@@ -241,3 +243,29 @@ def test_the_gate_learns_what_is_no_knee_and_accepts_a_different_look():
     assert np.mean([a.accepted for a in gate.answer(looks_different)]) > 0.9
     with pytest.raises(ValueError, match="negatives"):
         fit_gate(knees, others[:, :0])
+
+
+def _bar(rows: int = 184) -> np.ndarray:
+    """A bright upright bar (a shaft) in soft tissue, (1, rows, rows) uint8."""
+    picture = np.full((1, rows, rows), 60, np.uint8)
+    picture[:, :, rows // 3 : 2 * rows // 3] = 180
+    return picture
+
+
+@pytest.mark.parametrize("setting", [{"texture": 0.1}, {"lines": 6.0}])
+def test_streaks_and_stray_lines_lie_on_the_bone_alone(setting):
+    still = Jitter(0, 0, 0, 0, 0, 0, 0, 0)
+    plain = cut_out(_bar(), 96, np.random.default_rng(3), still)[0, 0]
+    changed = cut_out(_bar(), 96, np.random.default_rng(3), replace(still, **setting))[0, 0]
+    bone = plain > plain.mean()
+    # Normalising scales the whole picture by its percentiles, so soft tissue moves as one.
+    assert (changed[bone] - plain[bone]).std() > 0.03
+    assert changed[~bone][20:-20].std() < 0.2 * changed[bone].std()
+
+
+def test_grain_follows_the_contrast_of_a_picture_so_that_a_faint_film_stays_readable():
+    still = Jitter(0, 0, 0, 0, 0, 0, 0, 0)
+    faint = (_bar() // 10 + 100).astype(np.uint8)
+    bone = cut_out(faint, 96)[0, 0] > 0
+    grained = cut_out(faint, 96, np.random.default_rng(0), replace(still, noise=0.05))[0, 0]
+    assert grained[bone].mean() - grained[~bone].mean() > 5 * grained[~bone].std()

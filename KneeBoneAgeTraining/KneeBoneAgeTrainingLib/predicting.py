@@ -1,0 +1,68 @@
+"""What a network says of the crops of a cache, and how far that is from the labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from KneeBoneAgeLib.intervals import mean_months
+from KneeBoneAgeLib.network import AgeNetwork
+
+from .augmentation import cut_out
+from .crop_cache import CropCache, CropLabels
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of N crops: pooled features (N, F) and log-likelihoods (N, 2, bins), float32."""
+
+    features: NDArray[np.float32]
+    log_likelihood: NDArray[np.float32]
+
+
+@torch.inference_mode()
+def predict(
+    network: AgeNetwork, cache: CropCache, rows: NDArray[np.intp], size: int | None = None, batch: int = 16
+) -> Prediction:
+    """Features and likelihoods of unjittered crops, of the network's own or another side in pixels."""
+    network.eval()
+    size = size or network.config.image_size
+    features, likelihood = [], []
+    for start in range(0, len(rows), batch):
+        images = cut_out(cache.images(rows[start : start + batch]), size)
+        features.append(network.features(images))
+        likelihood.append(network.log_likelihood(features[-1]))
+    return Prediction(torch.cat(features).numpy(), torch.cat(likelihood).numpy())
+
+
+@torch.inference_mode()
+def posterior(
+    network: AgeNetwork,
+    log_likelihood: NDArray[np.float32],
+    sex: NDArray[np.int64],
+    age_months: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Likelihoods (N, 2, bins), sexes (2 = missing), ages (NaN = missing) → probabilities (N, bins)."""
+    log_p = network.log_posterior(
+        torch.from_numpy(log_likelihood),
+        torch.from_numpy(sex.astype(np.int64)),
+        torch.from_numpy(age_months.astype(np.float32)),
+    )
+    return log_p.exp().numpy()
+
+
+def errors_months(prediction: Prediction, network: AgeNetwork, labels: CropLabels) -> dict[str, float]:
+    """Mean absolute errors against the true (else the assigned) bone age; the oracle's where it is known."""
+    target = np.where(np.isfinite(labels.true_months), labels.true_months, labels.assigned_months)
+    means = {
+        "mae": mean_months(posterior(network, prediction.log_likelihood, labels.sex, labels.age_months)),
+        "mae_no_age": mean_months(
+            posterior(network, prediction.log_likelihood, labels.sex, np.full_like(labels.age_months, np.nan))
+        ),
+        "oracle": labels.oracle_months,
+        "oracle_no_age": labels.oracle_no_age_months,
+    }
+    return {key: float(np.abs(value - target).mean()) for key, value in means.items()}
