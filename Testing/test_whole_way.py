@@ -110,7 +110,7 @@ def test_a_persons_crop_is_used_as_it_is(estimator, cohort):
     film = read_film(folder / row["file"])
     box = box_of(row)
     knee = estimator.estimate(film, [crop_from_box(box, row["side"], film)]).knees[0]
-    assert knee.crop.box_px == pytest.approx(box, abs=1e-6)
+    assert knee.crop.box_px == pytest.approx(box, abs=0.01)  # records are rounded
     assert knee.crop.origin == "person"
 
 

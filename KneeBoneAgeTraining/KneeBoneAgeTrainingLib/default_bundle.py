@@ -36,14 +36,14 @@ class Plan:
     """
 
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
-    refining: tuple[Cohort, ...] = (Cohort(3_500, 104), Cohort(4_000, 105))
-    folds: tuple[Cohort, ...] = (Cohort(2_500, 106),)
-    negatives: tuple[Cohort, ...] = (Cohort(1_500, 103),)
+    refining: tuple[Cohort, ...] = (Cohort(20_000, 301),)
+    folds: tuple[Cohort, ...] = (Cohort(2_500, 306),)
+    negatives: tuple[Cohort, ...] = (Cohort(1_500, 303),)
     finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3))
     finder_minutes: float = 50.0
     pretraining_steps: int = 1_700
-    refining_steps: int = 1_700
-    fold_steps: int = 90
+    refining_steps: int = 7_000
+    fold_steps: int = 120
 
     @property
     def children(self) -> int:
@@ -63,11 +63,11 @@ class Plan:
 
 
 PLAN = Plan()
-LIGHT_JITTER = (
-    '{"scale": 0.06, "shift": 0.03, "rotation_deg": 5.0, "gamma": 0.25, "blur_px": 0.5, "noise": 0.02,'
-    ' "shading": 0.15, "occlusion": 0.04}'
+REFINING_JITTER = (
+    '{"scale": 0.08, "shift": 0.05, "rotation_deg": 5.0, "gamma": 0.25, "blur_px": 0.5, "noise": 0.04,'
+    ' "shading": 0.15, "occlusion": 0.04, "texture": 0.04, "lines": 3.0}'
 )
-"""Thin lines (bridges, scars) are read in the end only where the pictures are not blurred."""
+"""Little blur, so that thin lines (bridges, scars) can be read; texture and stray lines as on real films."""
 
 
 def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
@@ -107,7 +107,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
         "ema_decay=0.97",
         "frozen_stages=2",
         "replay_share=0.4",
-        f"jitter={LIGHT_JITTER}",
+        f"jitter={REFINING_JITTER}",
     ]
     folds = [
         learn(
@@ -124,7 +124,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     ]
     minutes = ["--minutes", str(plan.finder_minutes)]
     refining = ["--start", f"{ages}/pretrain", "--set", "small_share=0", "batch=16", "learning_rate=0.0012"]
-    refining += ["warm_up=0.03", f"jitter={LIGHT_JITTER}"]
+    refining += ["warm_up=0.03", f"jitter={REFINING_JITTER}"]
     return [
         *(drawn[k : k + 2] for k in range(0, len(drawn), 2)),
         [

@@ -308,6 +308,14 @@ class FinderTraining(lightning.LightningModule):
         keep = min(self.recipe.ema, (1 + int(count)) / (10 + int(count)))
         return average.lerp(now, 1 - keep)
 
+    def start_from(self, weights: Path) -> None:
+        """Go on from the weights of a finished finder, `finder.safetensors`; they must be of this architecture."""
+        from safetensors.torch import load_file
+
+        tensors = {n: v.float() if v.is_floating_point() else v for n, v in load_file(weights).items()}
+        self.network.load_state_dict(tensors)
+        self.averaged.load_state_dict(tensors)
+
     @property
     def averaged(self) -> FinderNetwork:
         """The network with the moving average of the weights."""
@@ -478,8 +486,11 @@ def train(
     config: dict[str, Any] | None = None,
     every_minutes: float = 4.0,
     patience_minutes: float = 30.0,
+    start: Path | None = None,
 ) -> Path:
     """Train, or go on with, a finder on a cache that may still grow; returns the run folder.
+
+    ``start`` is `finder.safetensors` of a finished finder whose weights a new run goes on from.
 
     Raises
     ------
@@ -500,6 +511,8 @@ def train(
         drawn.refresh()
     module = FinderTraining(recipe, config, run / "metrics.csv")
     last = run / "last.ckpt"
+    if start is not None and not last.exists():
+        module.start_from(start)
     first = torch.load(last, weights_only=True, mmap=True)["global_step"] if last.exists() else 0
     batches = Batches(drawn, recipe, config["size_px"], first)
     trainer = lightning.Trainer(
@@ -535,12 +548,13 @@ def main(arguments: list[str] | None = None) -> None:
     training.add_argument("--learning-rate", type=float, default=Recipe.learning_rate)
     training.add_argument("--seed", type=int, default=Recipe.seed)
     training.add_argument("--threads", type=int, default=1)
+    training.add_argument("--start", type=Path, help="finder.safetensors of a finished finder to go on from")
     given = parser.parse_args(arguments)
     if given.command == "draw":
         draw(given.out, given.count, given.seed)
         return
     recipe = Recipe(given.minutes, given.steps, given.batch, given.learning_rate, seed=given.seed)
-    train(given.cache, given.run, recipe, given.threads)
+    train(given.cache, given.run, recipe, given.threads, start=given.start)
 
 
 if __name__ == "__main__":

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 FEMUR, TIBIA, FIBULA, PATELLA = 1, 2, 3, 4
 LABELS = {"background": 0, "femur": FEMUR, "tibia": TIBIA, "fibula": FIBULA, "patella": PATELLA}
 
-FEMORAL_PHYSIS_LEVEL = 0.41
+FEMORAL_PHYSIS_LEVEL = 0.43
 """Height of the femoral physis above the joint line in metaphyseal widths; nearly the same at every age because the
 cartilage of the epiphysis fills what is not ossified yet."""
 
 TIBIAL_PHYSIS_LEVEL = 0.30
 """The same for the tibia, in tibial metaphyseal widths, while its epiphysis is mostly cartilage."""
 
-FEMORAL_HEIGHT_SHARE, TIBIAL_HEIGHT_SHARE = 0.88, 0.80
+FEMORAL_HEIGHT_SHARE, TIBIAL_HEIGHT_SHARE = 0.95, 0.80
 """Central height of the drawn epiphysis over the indicator's ratio, which is that of its highest part."""
 
 CARTILAGE = 0.03
@@ -55,6 +55,7 @@ class Build:
     trabecular: float = 0.2
     density: float = 1.0
     fibula_offset: float = 1.0
+    fibula_head: float = 1.0
     patella_height: float = 0.0
     patella_shift: float = 0.0
     patella_density: float = 0.7
@@ -65,6 +66,7 @@ class Build:
     fat: float = 0.1
     valgus_deg: float = 5.0
     texture: float = 0.07
+    sclerosis: float = 0.1
     femoral_length: float = 5.8
     tibial_length: float = 4.7
 
@@ -75,9 +77,9 @@ class Build:
         valgus = 4.5 + 7.5 * np.exp(-(((years - 3.0) / 1.6) ** 2)) - 12.0 * np.exp(-((years / 0.8) ** 2))
         normal, uniform = rng.normal, rng.uniform
         return Build(
-            femoral_flare=normal(1, 0.1),
-            tibial_flare=normal(1, 0.1),
-            physis_level=normal(1, 0.04),
+            femoral_flare=float(np.clip(normal(1, 0.13), 0.65, 1.4)),
+            tibial_flare=float(np.clip(normal(1, 0.15), 0.6, 1.5)),
+            physis_level=normal(1, 0.06),
             condyle_tilt=normal(0, 0.015),
             condyle_round=float(np.clip(normal(1, 0.25), 0.4, 1.8)),
             notch_width=float(np.clip(normal(1, 0.18), 0.5, 1.6)),
@@ -85,7 +87,8 @@ class Build:
             cortex=float(np.clip(normal(1.1, 0.3), 0.5, 2.0)),
             trabecular=uniform(0.13, 0.3),
             density=uniform(0.75, 1.25),
-            fibula_offset=normal(1, 0.05),
+            fibula_offset=normal(1, 0.07),
+            fibula_head=float(np.clip(normal(1, 0.15), 0.6, 1.5)),
             patella_height=normal(0, 0.07),
             patella_shift=normal(0, 0.04),
             patella_density=uniform(0.35, 1.0),
@@ -96,6 +99,7 @@ class Build:
             fat=uniform(0.03, 0.2),
             valgus_deg=normal(valgus, 2.5),
             texture=uniform(0.02, 0.1),
+            sclerosis=uniform(0.0, 0.3),
             femoral_length=normal(5.8, 0.3),
             tibial_length=normal(4.7, 0.25),
         )
@@ -217,11 +221,11 @@ class _Knee:
         half[2:8] = shaft + (half[2:8] - shaft) * flare ** np.array([0.3, 0.6, 1, 1, 1, 1])
         half[8] = shaft
         grown = (ind.femur_width_ratio * unit / 2 - half[1]) * ind.femur_bridging
-        half[:4] += grown * np.array([0.98, 0.98, 0.7, 0.15])
+        half[:5] += grown * np.array([0.98, 0.98, 0.92, 0.75, 0.2])
         length = build.femoral_length * unit
         levels = np.append(level + d, level + max(length, 1.8 * unit))
         half = np.append(np.maximum(half, shaft * 0.98), shaft * 1.05)
-        bow = np.append(0.02 * unit * np.exp(-((d / (0.4 * unit)) ** 2)), 0.0)
+        bow = np.append(0.02 * unit * np.exp(-((d / (0.4 * unit)) ** 2)), 0.0) * (1 - ind.femur_bridging)
         depth = np.append(half[:-1] * (0.72 + 0.25 * np.clip(d / unit, 0, 1)), shaft) * build.depth
         centre_depth = np.append(0.08 * unit * np.exp(-np.abs(d) / (0.4 * unit)), 0.0)
         metaphysis = stack(levels, half, depth, -bow, centre_depth)
@@ -233,7 +237,7 @@ class _Knee:
         formed = _smooth(ratio, 0.4, 0.95)
         f = np.array([0.0, 0.1, 0.3, 0.5, 0.7, 0.88, 1.0])
         nodule = np.array([0.5, 0.74, 0.94, 1.0, 0.97, 0.84, 0.66])
-        condyles = np.array([0.77, 0.83, 0.90, 0.955, 1.0, 1.0, 0.985])
+        condyles = np.array([0.82, 0.865, 0.915, 0.95, 0.98, 1.0, 0.99])
         outline = nodule + (condyles - nodule) * formed
         half_e = outline * ratio * unit / 2
         epiphysis = None
@@ -299,11 +303,11 @@ class _Knee:
         )
         shaft = ind.tibia_shaft_mm / 2
         d = np.array([-0.15, 0.0, 0.07, 0.16, 0.3, 0.46, 0.66, 1.0, 1.5]) * unit
-        half = np.array([0.5, 0.5, 0.485, 0.44, 0.36, 0.29, 0.24, 0.205, 0.0]) * unit
+        half = np.array([0.5, 0.5, 0.492, 0.46, 0.385, 0.305, 0.245, 0.205, 0.0]) * unit
         half[2:8] = shaft + (half[2:8] - shaft) * build.tibial_flare ** np.array([0.3, 0.6, 1, 1, 1, 1])
         half[8] = shaft
-        grown = (ind.tibia_width_ratio * 0.985 * unit / 2 - half[1]) * ind.tibia_bridging
-        half[:3] += grown * np.array([0.97, 0.97, 0.5])
+        grown = (ind.tibia_width_ratio * unit / 2 - half[1]) * ind.tibia_bridging
+        half[:4] += grown * np.array([0.97, 0.97, 0.85, 0.4])
         half = np.maximum(half, shaft * 0.95)
         length = max(build.tibial_length * unit, 1.7 * unit)
         levels = level - np.append(d, length)[::-1]
@@ -314,7 +318,7 @@ class _Knee:
         metaphysis = stack(levels, half, depth, lean, 0.06 * unit * np.exp(-near / unit))
         wall = self._wall(metaphysis, level, ind.tibia_shaft_mm, -1)
 
-        ratio = ind.tibia_width_ratio * 1.03
+        ratio = ind.tibia_width_ratio * (1.03 + 0.03 * ind.tibia_bridging)
         bottom = level + max(ind.tibia_physis_mm, 0.09 * unit * max(0.0, 1 - ratio / 0.6))
         top = min(bottom + height, -self.joint_space * self.unit)
         formed = _smooth(ratio, 0.4, 0.95)
@@ -350,9 +354,11 @@ class _Knee:
     def fibula(self) -> None:
         ind, build, unit = self.ind, self.build, self.unit
         level = self.tibial_level - 7.5 * min(1.0, unit / 50) - 1.0
-        offset = 0.475 * unit * build.fibula_offset
+        offset = 0.5 * unit * build.fibula_offset
         d = np.array([-0.1, 0.0, 0.08, 0.2, 0.35, 0.6, 1.0])
         half = np.array([0.1, 0.098, 0.09, 0.066, 0.053, 0.051, 0.056]) * unit
+        head = build.fibula_head * (1 + 0.2 * _smooth(ind.fibula_ratio, 0.5, 1.0))
+        half[:4] *= head ** np.array([1.0, 1.0, 0.9, 0.4])
         shift = np.array([0.0, 0.0, 0.0, -0.02, -0.045, -0.07, -0.085])
         length = max((build.tibial_length - 0.1) * self.tib, 1.2 * unit)
         levels = (level - np.append(d * unit, length))[::-1]
@@ -367,7 +373,9 @@ class _Knee:
         epiphysis = None
         if ind.fibula_ratio > 0.05:
             f = np.array([0.0, 0.2, 0.5, 0.8, 1.0])
-            half_e = np.array([0.85, 1.0, 0.95, 0.7, 0.3]) * 0.1 * unit * (0.35 + 0.65 * ind.fibula_ratio)
+            half_e = (
+                np.array([0.85, 1.0, 0.95, 0.7, 0.3]) * 0.1 * unit * head * (0.35 + 0.65 * ind.fibula_ratio)
+            )
             spread = (top - bottom) * f + bottom
             spread[0] = level - 0.02 * unit
             epiphysis = stack(np.append(spread, top + 1), np.append(half_e, half_e[-1]), None, offset, back)
@@ -531,7 +539,10 @@ class _Knee:
         in_gap = np.clip(step(top, blur) - in_bone, 0, 1)
         presence = in_bone + in_gap * bridge
         plate = np.exp(-(((top - gap_mm - 0.6) / max(0.7, 0.4 * blur)) ** 2)) * (1 - bridging)
-        bone = ((outer - inner) + build.trabecular * 1.1 * inner) * presence + 0.05 * plate * outer * in_bone
+        # The bone under the cartilage is denser, in some more than in others.
+        dense = build.sclerosis * np.exp(-(((below - 2 * shell) / (0.05 * unit)).clip(0, None) ** 2)) * inner
+        bone = ((outer - inner) + build.trabecular * 1.1 * inner + 0.6 * dense) * presence
+        bone += 0.05 * plate * outer * in_bone
         self._add(patch, bone, (outer > 1.0) & (presence > 0.5), label)
 
     def _wave(self, u: np.ndarray, amplitude: float, unit: float, proximal: int) -> np.ndarray:

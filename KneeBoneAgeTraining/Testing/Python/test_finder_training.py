@@ -235,6 +235,23 @@ def test_a_short_training_learns_toy_knees_resumes_and_writes_a_finder(tmp_path)
     assert torch.isfinite(finder._run(views.pictures[:, 0].numpy()).heat).all()
 
 
+def test_a_new_run_goes_on_from_the_weights_of_a_finished_finder(tmp_path):
+    draw(tmp_path / "cache", 70, 5, toy_sample)
+    first = train(tmp_path / "cache", tmp_path / "first", Recipe(steps=8, batch=4), config=SMALL)
+    weights = first / "finder.safetensors"
+    still = Recipe(steps=1, batch=4, learning_rate=1e-9, seed=1)
+    again = train(tmp_path / "cache", tmp_path / "again", still, config=SMALL, start=weights)
+    anew = train(tmp_path / "cache", tmp_path / "anew", still, config=SMALL)
+    name = (
+        "head.weight"
+        if "head.weight" in load_file(weights)
+        else next(n for n, v in load_file(weights).items() if v.ndim == 4)
+    )
+    was, kept, other = (load_file(run / "finder.safetensors")[name].float() for run in (first, again, anew))
+    assert torch.allclose(was, kept, atol=2e-3)
+    assert not torch.allclose(was, other, atol=2e-3)
+
+
 def test_training_without_films_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="finder_training draw"):
         train(tmp_path, tmp_path / "run", Recipe(), patience_minutes=0)
