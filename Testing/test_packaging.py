@@ -21,16 +21,26 @@ def listed(module, variable):
 
 
 def tree(module):
-    library = ROOT / module / f"{module}Lib"
-    files = (
-        path.relative_to(ROOT / module).as_posix() for path in sorted(library.rglob("*")) if path.is_file()
-    )
-    return [name for name in files if "__pycache__" not in name and "/." not in name]
+    """What a module's folder holds that Slicer must be given: all but its tests and its CMake file."""
+    folder = ROOT / module
+    files = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [
+        file.as_posix()
+        for file in files
+        if file.parts[0] != "Testing"
+        and file.name != "CMakeLists.txt"
+        and "__pycache__" not in file.parts
+        and not any(part.startswith(".") for part in file.parts)
+    ]
+
+
+def library(module):
+    return [name for name in tree(module) if name.startswith(f"{module}Lib/")]
 
 
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("variable", ["MODULE_PYTHON_SCRIPTS", "MODULE_PYTHON_RESOURCES"])
-def test_cmake_lists_every_file_of_the_library_and_no_other(module, variable):
+def test_cmake_lists_every_file_of_the_module_and_no_other(module, variable):
     scripts = variable == "MODULE_PYTHON_SCRIPTS"
     files = [name for name in tree(module) if name.endswith(".py") == scripts]
     stated = listed(module, variable)
@@ -42,7 +52,7 @@ def test_cmake_lists_every_file_of_the_library_and_no_other(module, variable):
 @pytest.mark.parametrize("module", MODULES)
 def test_every_folder_with_python_is_a_package_that_pip_takes(module):
     patterns = PROJECT["tool"]["setuptools"]["package-data"].get(f"{module}Lib", [])
-    for name in tree(module):
+    for name in library(module):
         inside = Path(name).relative_to(f"{module}Lib")
         if name.endswith(".py"):
             assert (ROOT / module / name).with_name("__init__.py").exists(), f"no __init__.py beside {name}"

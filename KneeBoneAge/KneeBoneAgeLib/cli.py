@@ -8,10 +8,12 @@ Heavy libraries are imported inside the commands, so that a usage error and ``--
 from __future__ import annotations
 
 from enum import StrEnum
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .errors import BundleError
 from .job import Job, Known, messages, progress_bar, usage_error
@@ -22,7 +24,49 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .radiograph.film import Film
 
+TRAINING_COMMANDS = ("cohort",)
+"""Commands of the training library, which announces them as entry points of the group "kneeboneage.commands"."""
+
+
+def _announced() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="kneeboneage.commands")}
+
+
+class Commands(TyperGroup):
+    """The commands of this file, and those that other packages announce; only what is asked for is imported."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *sorted({*TRAINING_COMMANDS, *_announced()} - {*self.commands})]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        entry = None if cmd_name in self.commands else _announced().get(cmd_name)
+        try:
+            if entry is not None:
+                return typer.main.get_command(entry.load())
+        except ImportError:
+            return _not_installed(cmd_name)
+        return super().get_command(ctx, cmd_name) or (
+            _not_installed(cmd_name) if cmd_name in TRAINING_COMMANDS else None
+        )
+
+
+def _not_installed(name: str) -> Any:
+    missing = typer.Typer(add_completion=False)
+
+    @missing.command(
+        name,
+        help="Needs the training extra of KneeBoneAge; type the command to see how to install it.",
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def explain_what_to_install() -> None:
+        usage_error(f"{name} needs the training library. Type:  pip install 'KneeBoneAge[training]'")
+
+    return typer.main.get_command(missing)
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

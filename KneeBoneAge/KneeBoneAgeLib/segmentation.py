@@ -46,6 +46,9 @@ REFERENCE_ANGLE_DEG = 30.0
 FIBULA_REACH = 0.5
 """Radius around a joint, in widths, whose cells, like the fibula's own, tell on which side it lies."""
 
+FIBULA_UNCLEAR = "fibula unclear"
+"""A note that begins like this says that a knee's side was not read off its fibula."""
+
 OTHER_PARTS = frozenset(
     ["ABDOMEN", "ANKLE", "BREAST", "CHEST", "CLAVICLE", "CSPINE", "ELBOW", "FINGER", "FOOT", "HAND", "HEAD"]
     + ["JAW", "LSPINE", "PELVIS", "RIB", "SHOULDER", "SKULL", "SPINE", "THORAX", "TOE", "TSPINE", "WRIST"]
@@ -454,7 +457,7 @@ def settle_sides(
     if len(ordered) == 2 and {crop.side for crop in ordered} != {"R", "L"}:
         if any(crop.side != "unknown" for crop in ordered):
             notes.append(
-                "fibula unclear on one of two knees: sides taken from their places, right knee on the left"
+                f"{FIBULA_UNCLEAR} on one of two knees: sides taken from their places, right knee on the left"
             )
         ordered = [
             replace(crop, side=side, mirrored=side == "L") for crop, side in zip(ordered, "RL", strict=True)
@@ -462,7 +465,7 @@ def settle_sides(
     elif len(ordered) == 1 and header_side in ("R", "L"):
         crop = ordered[0]
         if crop.side == "unknown":
-            notes.append(f"fibula unclear: side {header_side} taken from the header")
+            notes.append(f"{FIBULA_UNCLEAR}: side {header_side} taken from the header")
             ordered = [replace(crop, side=header_side, mirrored=header_side == "L")]
         elif crop.side != header_side:
             notes.append(

@@ -66,13 +66,10 @@ class Table(Sink):
 
     def __init__(self, target: str | os.PathLike[str]) -> None:
         super().__init__(target)
-        names: list[str] = []
-        for field in dataclasses.fields(Result):
-            names.extend(_LISTS.get(field.name, (field.name,)))
-        self._put_rows([names])
+        self._put_rows([column_names()])
 
     def write(self, results: Sequence[Result]) -> None:
-        self._put_rows([_cells(result) for result in results])
+        self._put_rows([cells(result) for result in results])
 
     def _put_rows(self, rows: Sequence[Sequence[object]]) -> None:
         text = io.StringIO()
@@ -80,16 +77,25 @@ class Table(Sink):
         self.put(text.getvalue().encode())
 
 
-def _cells(result: Result) -> list[object]:
-    cells: list[object] = []
+def column_names() -> list[str]:
+    """Names of the columns of a table of records, in order."""
+    names: list[str] = []
+    for field in dataclasses.fields(Result):
+        names.extend(_LISTS.get(field.name, (field.name,)))
+    return names
+
+
+def cells(result: Result) -> list[object]:
+    """One record as a row under `column_names`; None where a value is missing."""
+    row: list[object] = []
     for field in dataclasses.fields(result):
         value = getattr(result, field.name)
         if field.name in _LISTS:
-            cells.extend(value or [None] * len(_LISTS[field.name]))
+            row.extend(value or [None] * len(_LISTS[field.name]))
         elif field.name == "notes":
-            cells.append("; ".join(value))
+            row.append("; ".join(value))
         elif isinstance(value, bool):
-            cells.append(str(value).lower())
+            row.append(str(value).lower())
         else:
-            cells.append(value)
-    return cells
+            row.append(value)
+    return row

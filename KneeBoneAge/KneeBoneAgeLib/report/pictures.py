@@ -74,9 +74,9 @@ def overlay(
         if crop is not None:
             _square(draw, crop, result, scale, left, film, unit)
     for number, line in enumerate(lines):
-        draw.text((PAD // 2, film.height + unit * 0.5 + number * unit * 1.4), line, TEXT, _font(unit))
+        draw.text((PAD // 2, film.height + unit * 0.5 + number * unit * 1.4), line, TEXT, typeface(unit))
     quiet = max(11, round(unit * 0.7))
-    draw.text((PAD // 2, picture.height - quiet * 0.7), RESEARCH_ONLY, QUIET, _font(quiet), anchor="ls")
+    draw.text((PAD // 2, picture.height - quiet * 0.7), RESEARCH_ONLY, QUIET, typeface(quiet), anchor="ls")
     return picture
 
 
@@ -111,11 +111,11 @@ def panel(
     font = _fitting(title, width - 2 * PAD, 26)
     draw.text((PAD, PAD + 24), title, RED if result.status != "ok" else TEXT, font, anchor="ls")
     for number, line in enumerate(details):
-        draw.text((PAD, PAD + 50 + number * 22), line, QUIET, _font(16), anchor="ls")
+        draw.text((PAD, PAD + 50 + number * 22), line, QUIET, typeface(16), anchor="ls")
     for column, (name, cell) in enumerate(cells):
         x = PAD + column * (CELL_PX + PAD)
         picture.paste(cell, (x, top))
-        draw.text((x, top + CELL_PX + 20), name, TEXT, _font(14), anchor="ls")
+        draw.text((x, top + CELL_PX + 20), name, TEXT, typeface(14), anchor="ls")
     made = f"{RESEARCH_ONLY}  KneeBoneAge {VERSION}" + (f", bundle {result.bundle}" if result.bundle else "")
     draw.text((PAD, picture.height - 12), made, QUIET, _fitting(made, width - 2 * PAD, 12), anchor="ls")
     return picture
@@ -234,7 +234,7 @@ def _distribution(probabilities: Grey, result: Result, months_to: float) -> Imag
     cell = big.resize((CELL_PX, CELL_PX), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(cell)
     for year in range(0, int(months_to / 12) + 1, 2):
-        draw.text((across(year * 12), base + 26), str(year), QUIET, _font(12), anchor="ms")
+        draw.text((across(year * 12), base + 26), str(year), QUIET, typeface(12), anchor="ms")
     legend = "line: at least" if result.mature else "line: estimate, band: interval"
     if age is not None:
         legend += ", triangle: chronological age"
@@ -246,15 +246,16 @@ def _grey(pixels: Grey) -> Image.Image:
     return Image.fromarray(np.round(np.clip(np.nan_to_num(pixels), 0, 1) * 255).astype(np.uint8))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def typeface(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own typeface at ``size`` pixels."""
     return ImageFont.load_default(size)
 
 
 def _fitting(text: str, width: float, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font at ``size``, or smaller so that the text fits into ``width`` pixels."""
-    while size > 9 and _font(size).getlength(text) > width:
+    while size > 9 and typeface(size).getlength(text) > width:
         size -= 1
-    return _font(size)
+    return typeface(size)
 
 
 def _wrapped(text: str, width: int, size: int) -> list[str]:

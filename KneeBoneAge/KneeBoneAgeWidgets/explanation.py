@@ -1,0 +1,104 @@
+"""The section Explanation: where on the film the number comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from KneeBoneAgeLib import scene
+
+from .panel import Panel, Task
+from .wording import knee_name, say
+
+
+class ExplanationPanel(Panel):
+    """Saliency of the selected knee over its film."""
+
+    def __init__(self, ui: Any, module: Any) -> None:
+        super().__init__(ui, module)
+        ui.legendBar.setPixmap(qt.QPixmap(module.resourcePath("Icons/Saliency.png")))
+        self.task = Task(module, ui.showSaliencyButton, ui.explanationStatus, self._ask, self._answered)
+        ui.showSaliencyButton.clicked.disconnect(self.task.press)
+        ui.showSaliencyButton.clicked.connect(self.press)
+        ui.opacitySlider.valueChanged.connect(lambda *_value: self._fade())
+        self._knee: Any = None
+
+    def refresh(self) -> None:
+        knee = self.module.knee
+        shown = self.shown()
+        if shown is not None and (scene.film_of(shown) is not self.module.film or self._stale(knee)):
+            self._lay(None)
+            shown = None
+        reason = self.module.not_ready
+        if reason is None and knee is None:
+            reason = _("Find the knees first, or add one.")
+        self.task.label = _("Hide") if shown is not None else _("Show")
+        self.task.show(reason)
+        for widget in (self.ui.legendLabel, self.ui.legendLow, self.ui.legendBar, self.ui.legendHigh):
+            widget.visible = shown is not None
+        if not self.task.running and shown is not None:
+            name = knee_name(scene.crop_of(knee)["side"]) if knee is not None else ""
+            say(
+                self.ui.explanationStatus,
+                _("{knee}: a hint where the bone age comes from, not a proof.").format(knee=name),
+            )
+        elif not self.task.running and knee is not None and self._stale(knee):
+            say(self.ui.explanationStatus, _("The explanation is out of date: press Show."))
+
+    def press(self, *_checked: Any) -> None:
+        if self.task.running:
+            self.task.press()
+        elif self.shown() is not None:
+            self._lay(None)
+            say(self.ui.explanationStatus)
+            self.module.later()
+        elif self._ready(self.module.knee):
+            self._lay(scene.saliency_of(self.module.knee))
+            self.module.later()
+        else:
+            self.task.press()
+
+    def shown(self) -> Any:
+        """The saliency volume that lies over the film, if one does."""
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            heat = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
+            if heat is not None and scene.is_saliency(heat):
+                return heat
+        return None
+
+    def _stale(self, knee: Any) -> bool:
+        """A map of another crop, bundle or method, or of a knee that is not the selected one."""
+        if knee is None:
+            return False
+        heat = scene.saliency_of(knee)
+        shown = self.shown()
+        if shown is not None and shown is not heat:
+            return True
+        if heat is None:
+            return False
+        sha = self.module.logic.bundle_sha256
+        return scene.method_of(heat) != self._method() or scene.saliency_is_out_of_date(knee, sha)
+
+    def _ready(self, knee: Any) -> bool:
+        return knee is not None and scene.saliency_of(knee) is not None and not self._stale(knee)
+
+    def _method(self) -> str:
+        return str(self.module.parameters.method.value)
+
+    def _ask(self) -> Any:
+        self._knee = self.module.knee
+        return self.module.logic.explain(self._knee, self._method())
+
+    def _answered(self, _answer: dict[str, Any]) -> None:
+        if self._knee is self.module.knee and self._ready(self._knee):
+            self._lay(scene.saliency_of(self._knee))
+
+    def _lay(self, heat: Any) -> None:
+        slicer.util.setSliceViewerLayers(foreground=heat, foregroundOpacity=self.ui.opacitySlider.value / 100)
+
+    def _fade(self) -> None:
+        if self.shown() is not None:
+            slicer.util.setSliceViewerLayers(foregroundOpacity=self.ui.opacitySlider.value / 100)

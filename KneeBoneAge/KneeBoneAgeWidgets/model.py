@@ -1,0 +1,135 @@
+"""The section Model: which networks, where they run, and whether everything they need is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from .installing import Installer
+from .panel import Panel, Task, report
+from .wording import say
+from .worker import Request
+
+
+class ModelPanel(Panel):
+    """Bundle, card, device and installation."""
+
+    def __init__(self, ui: Any, module: Any, process: Any = None) -> None:
+        super().__init__(ui, module)
+        self.installer = Installer(self._tell, self._installed, process)
+        self._asked: Request | None = None
+        self._shown: list[Any] = []
+        self._source = ""
+        self.task = Task(module, ui.installBundleButton, ui.modelStatus, self._copy, self._copied)
+        ui.installBundleButton.clicked.disconnect(self.task.press)
+        ui.installBundleButton.clicked.connect(self.install_bundle)
+        ui.bundleBox.currentIndexChanged.connect(self._chosen)
+        ui.openFolderButton.clicked.connect(self.open_folder)
+        ui.installButton.clicked.connect(self.install)
+
+    def refresh(self) -> None:
+        module = self.module
+        found = module.installed
+        say(self.ui.installedText, found.line, problem=not found.ready)
+        running = self.installer.running
+        self.ui.installButton.text = _("Cancel") if running else _("Install what is missing...")
+        self.ui.installButton.enabled = running or not found.ready
+        self.ui.installButton.toolTip = (
+            _("Nothing is missing.") if found.ready else _("Shows what would be installed and asks first.")
+        )
+        self.ui.wheelsPath.enabled = not found.ready and not running
+        if found.ready and self._asked is None:
+            self.ask()
+        cards = module.logic.cards
+        if cards != self._shown:
+            self._shown = list(cards)
+            self._list(cards)
+        card = module.logic.card
+        text = (card.get("card") or card.get("error", "")) if card else ""
+        if text != self.ui.cardText.plainText:
+            self.ui.cardText.plainText = text
+        self.ui.cardText.visible = bool(text)
+        self.ui.openFolderButton.enabled = card is not None
+        self.task.show(module.missing)
+        if card and card.get("error"):
+            say(
+                self.ui.modelStatus,
+                _("{error}. Choose another model.").format(error=card["error"]),
+                problem=True,
+            )
+
+    def ask(self) -> Request:
+        """Ask for the cards of all models."""
+        self._asked = self.module.logic.readBundles()
+        return self._asked.then(self._answered)
+
+    def install_bundle(self, *_checked: Any) -> None:
+        if self.task.running:
+            self.task.press()
+            return
+        self._source = qt.QFileDialog.getOpenFileName(
+            self.ui.installBundleButton, _("Install a model"), "", _("Models (*.zip bundle.json)")
+        )
+        if self._source:
+            self.task.press()
+
+    def open_folder(self, *_checked: Any) -> None:
+        if self.module.logic.card is not None:
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(self.module.logic.card["path"]))
+
+    def install(self, *_checked: Any) -> None:
+        if self.installer.running:
+            self.installer.cancel()
+        else:
+            self.installer.start(self.ui.wheelsPath.currentPath)
+        self.module.later()
+
+    def close(self) -> None:
+        self.installer.process.kill()
+
+    def _answered(self, request: Request) -> None:
+        if request.problem is not None and request.problem.kind != "cancelled":
+            report(self.ui.modelStatus, request.problem)
+        elif request.problem is not None:
+            self._asked = None
+        self.module.later()
+
+    def _list(self, cards: list[dict[str, Any]]) -> None:
+        box = self.ui.bundleBox
+        box.blockSignals(True)
+        box.clear()
+        for card in cards:
+            name = _("{name} (default)") if card.get("is_default") else "{name}"
+            if card.get("error"):
+                name = _("{name} (cannot be used)")
+            box.addItem(name.format(name=card["name"]))
+        chosen = self.module.logic.card
+        box.currentIndex = cards.index(chosen) if chosen in cards else 0
+        box.blockSignals(False)
+
+    def _chosen(self, *_index: Any) -> None:
+        index = self.ui.bundleBox.currentIndex
+        if 0 <= index < len(self._shown):
+            card = self._shown[index]
+            say(self.ui.modelStatus)
+            self.module.choose_bundle("" if card.get("is_default") else card["path"])
+
+    def _copy(self) -> Request:
+        source = self._source
+        return self.module.logic.installBundle(
+            source[: -len("/bundle.json")] if source.endswith("/bundle.json") else source
+        )
+
+    def _copied(self, card: dict[str, Any]) -> None:
+        say(self.ui.modelStatus, _("Installed: {name}").format(name=card["name"]))
+        self.module.choose_bundle(card["path"])
+        self.ask()
+
+    def _tell(self, text: str, problem: bool) -> None:
+        say(self.ui.modelStatus, text, problem)
+
+    def _installed(self) -> None:
+        self._asked = None
+        self.module.look_again()

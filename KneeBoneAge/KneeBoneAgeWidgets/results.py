@@ -1,0 +1,65 @@
+"""The section Results: the table of all estimates, to be copied or exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from KneeBoneAgeLib import scene
+
+from .panel import Panel
+from .wording import say
+
+
+class ResultsPanel(Panel):
+    """One row a knee, with everything needed to repeat it."""
+
+    def __init__(self, ui: Any, module: Any) -> None:
+        super().__init__(ui, module)
+        self._table_id: str | None = ""
+        ui.copyButton.clicked.connect(self.copy)
+        ui.exportButton.clicked.connect(self.export)
+        self._tips = {button: button.toolTip for button in (ui.copyButton, ui.exportButton)}
+
+    @property
+    def table(self) -> Any:
+        return scene.results_table(slicer.mrmlScene, create=False)
+
+    def refresh(self) -> None:
+        table = self.table
+        identity = table.GetID() if table is not None else None
+        if identity != self._table_id:
+            self._table_id = identity
+            self.ui.resultsView.setMRMLTableNode(table)
+        rows = table.GetNumberOfRows() if table is not None else 0
+        for button, tip in self._tips.items():
+            button.enabled = rows > 0
+            button.toolTip = tip if rows else _("There are no results yet: press Estimate.")
+        self.ui.resultsSection.text = _("Results ({rows})").format(rows=rows) if rows else _("Results")
+
+    def copy(self, *_checked: Any) -> None:
+        slicer.app.clipboard().setText(scene.csv_text(self.table, "\t"))
+        say(self.ui.resultsStatus, _("Copied: {rows} rows.").format(rows=self.table.GetNumberOfRows()))
+
+    def export(self, *_checked: Any) -> None:
+        path = qt.QFileDialog.getSaveFileName(
+            self.ui.resultsView, _("Export results"), "bone-age.csv", _("Comma-separated values (*.csv)")
+        )
+        if not path:
+            return
+        try:
+            Path(path).write_text(scene.csv_text(self.table), encoding="utf-8", newline="")
+        except OSError as error:
+            say(
+                self.ui.resultsStatus,
+                _("{path} cannot be written ({reason}). Choose another folder.").format(
+                    path=path, reason=error.strerror or error
+                ),
+                problem=True,
+            )
+        else:
+            say(self.ui.resultsStatus, _("Written: {path}").format(path=path))

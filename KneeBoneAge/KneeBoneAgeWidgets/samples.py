@@ -1,0 +1,38 @@
+"""Three phantom children for the Sample Data module, drawn on the spot: nothing is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .logic import Estimating
+
+CATEGORY = "Knee Bone Age"
+SAMPLES = {
+    "KneeBoneAgeToddler": "toddler",
+    "KneeBoneAgeSchoolAge": "school age",
+    "KneeBoneAgeAdolescent": "adolescent",
+}
+"""Name in the Sample Data module to sample of the library; the child of school age has both knees on its film."""
+
+
+def registerSampleData() -> None:
+    """Show the samples in the Sample Data module."""
+    import SampleData
+
+    for name in SAMPLES:
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category=CATEGORY,
+            sampleName=name,
+            thumbnailFileName=str(Path(__file__).parents[1] / "Resources" / "Icons" / f"{name}.png"),
+            customDownloader=lambda _source, name=name: loadSample(name),
+        )
+
+
+def loadSample(name: str) -> Any:
+    """Draw a phantom child of `SAMPLES` and load it; the volume node."""
+    logic = Estimating()
+    try:
+        return logic.loadSample(SAMPLES[name], name)
+    finally:
+        logic.close()

@@ -1,0 +1,93 @@
+"""What the panels say: ages, answers and problems in words."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from KneeBoneAgeLib.report.records import format_age
+
+AMBER = "#b45f06"
+
+
+def say(label: Any, text: str = "", problem: bool = False) -> None:
+    """Write a line of a section, or hide it when there is nothing to say.
+
+    Parameters
+    ----------
+    problem : with a sign, for what a user should act on; plain otherwise.
+    """
+    label.text = f'<span style="color:{AMBER}">⚠</span> {escape(text)}' if problem and text else escape(text)
+    label.visible = bool(text)
+
+
+def age(months: float) -> str:
+    """``"8 y 7 m (103 months)"``."""
+    return _("{age} ({months:.0f} months)").format(age=format_age(months), months=months)
+
+
+def knee_name(side: str | None) -> str:
+    return {"R": _("Right knee"), "L": _("Left knee")}.get(side or "", _("Knee"))
+
+
+def side_name(side: str | None) -> str:
+    return {"R": _("right"), "L": _("left")}.get(side or "", _("unknown"))
+
+
+def origin_name(origin: str | None) -> str:
+    return {
+        "automatic": _("automatic"),
+        "corrected": _("corrected"),
+        "person": _("added by hand"),
+    }.get(origin or "", origin or "")
+
+
+def headline(record: dict[str, Any]) -> str:
+    """The answer for one knee."""
+    if record.get("status") != "ok":
+        return _("No bone age")
+    if record.get("mature") and record.get("at_least_months") is not None:
+        return _("Mature, at least {age}").format(age=age(record["at_least_months"]))
+    if record.get("bone_age_months") is None:
+        return _("No bone age")
+    return age(record["bone_age_months"])
+
+
+def details(record: dict[str, Any]) -> list[str]:
+    """What stands below the headline: interval and difference, or the reason of a refusal."""
+    if record.get("status") != "ok":
+        return [_("Refused: {reason}").format(reason=record.get("reason") or _("no reason was given"))]
+    lines = []
+    low, high = record.get("interval_months") or (None, None)
+    if low is not None and not record.get("mature"):
+        lines.append(
+            _("{level:.0%} interval: {low} to {high}").format(
+                level=record.get("interval_level") or 0.9, low=format_age(low), high=format_age(high)
+            )
+        )
+    if record.get("mature"):
+        lines.append(_("The knee no longer changes beyond this age."))
+    lines.append(_difference(record))
+    return lines
+
+
+def _difference(record: dict[str, Any]) -> str:
+    chronological, bone = record.get("chronological_age_months"), record.get("bone_age_months")
+    if chronological is None:
+        return _("The chronological age is not known.")
+    known = _("chronological age, {age}").format(age=format_age(chronological))
+    if bone is None or record.get("mature"):
+        return _("Chronological age: {age}").format(age=format_age(chronological))
+    months = round(bone - chronological)
+    if months == 0:
+        return _("Equal to the {known}").format(known=known)
+    way = _("{difference} ahead of the {known}") if months > 0 else _("{difference} behind the {known}")
+    return way.format(difference=_span(abs(months)), known=known)
+
+
+def _span(months: int) -> str:
+    if months == 1:
+        return _("1 month")
+    return _("{months} months").format(months=months) if months < 24 else format_age(months)

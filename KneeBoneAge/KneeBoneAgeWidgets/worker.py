@@ -1,0 +1,266 @@
+"""The warm child process that holds the networks, asked in JSON lines, one request at a time; nothing blocks.
+
+`ServiceProcess` is the process itself (a test hands in another), `Worker` what is asked of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+MODULE_FOLDER = Path(__file__).resolve().parents[1]
+SERVICE = ("-m", "KneeBoneAgeLib.service")
+
+
+class Problem(Exception):
+    """Something that a user can act on: what is wrong, and the way out.
+
+    ``kind`` is the service's ("missing", "old", "bundle", "film", "crop", "memory", "usage", "bug"),
+    or "ended" when the process died and "cancelled" when a person ended it.
+    """
+
+    def __init__(self, kind: str, message: str, way_out: str = "") -> None:
+        super().__init__(". ".join(part.rstrip(".") for part in (message, way_out) if part))
+        self.kind, self.message, self.way_out = kind, message, way_out
+
+
+class ServiceProcess:
+    """A Python child of the application; each line it writes goes to ``on_line``, its log to ``on_log``.
+
+    Parameters
+    ----------
+    arguments : of the Python interpreter.
+    """
+
+    def __init__(self, arguments: tuple[str, ...] = SERVICE) -> None:
+        self.arguments = arguments
+        self.on_line: Callable[[str], None] = _ignore
+        self.on_log: Callable[[str], None] = _ignore
+        self.on_end: Callable[[], None] = _ignore
+        self._process: Any = None
+        self._rest = b""
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def start(self) -> None:
+        environment = qt.QProcessEnvironment.systemEnvironment()
+        paths = [str(MODULE_FOLDER), environment.value("PYTHONPATH", "")]
+        environment.insert("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        environment.insert("PYTHONIOENCODING", "utf-8")
+        environment.insert("PYTHONUNBUFFERED", "1")
+        process = qt.QProcess()
+        process.setProcessEnvironment(environment)
+        process.readyReadStandardOutput.connect(self._read)
+        process.readyReadStandardError.connect(self._read_log)
+        process.finished.connect(self._finished)
+        process.errorOccurred.connect(self._failed)
+        self._process, self._rest = process, b""
+        process.start(python_executable(), list(self.arguments))
+
+    def send(self, line: str) -> None:
+        self._process.write(line.encode() + b"\n")
+
+    def kill(self) -> None:
+        """End the process and all that it started: PythonSlicer is a launcher, its child does the work."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        from KneeBoneAgeLib import process_tree
+
+        process.blockSignals(True)
+        if process.processId():
+            process_tree.end(int(process.processId()))
+        process.kill()
+        process.waitForFinished(2000)
+
+    def _read(self) -> None:
+        if self._process is None:
+            return
+        *lines, self._rest = (self._rest + bytes(self._process.readAllStandardOutput().data())).split(b"\n")
+        for line in lines:
+            if line.strip():
+                self.on_line(line.decode("utf-8", "replace"))
+
+    def _read_log(self) -> None:
+        if self._process is not None:
+            text = bytes(self._process.readAllStandardError().data()).decode("utf-8", "replace")
+            for line in filter(None, text.splitlines()):
+                self.on_log(line)
+
+    def _finished(self, *_status: Any) -> None:
+        self._read()
+        self._process = None
+        self.on_end()
+
+    def _failed(self, *_error: Any) -> None:
+        if self._process is not None and self._process.state() == qt.QProcess.NotRunning:
+            self._finished()
+
+
+class Request:
+    """One question to the process; ``answer`` or ``problem`` is there once it is ``finished``."""
+
+    def __init__(self, do: str, what: dict[str, Any]) -> None:
+        self.do, self.what = do, what
+        self.progress = ""
+        self.answer: dict[str, Any] | None = None
+        self.problem: Problem | None = None
+        self.finished = False
+        self._then: list[Callable[[Request], None]] = []
+        self._progressed: list[Callable[[Request], None]] = []
+
+    def then(
+        self, function: Callable[[Request], None], progress: Callable[[Request], None] | None = None
+    ) -> Request:
+        """Call ``function`` when it is finished, after those that were given before."""
+        if progress:
+            self._progressed.append(progress)
+        if self.finished:
+            function(self)
+        else:
+            self._then.append(function)
+        return self
+
+    def tell(self, progress: str) -> None:
+        self.progress = progress
+        for function in self._progressed:
+            function(self)
+
+    def finish(self, answer: dict[str, Any] | None = None, problem: Problem | None = None) -> None:
+        if self.finished:
+            return
+        self.answer, self.problem, self.finished = answer, problem, True
+        for function in self._then:
+            function(self)
+
+
+class Worker:
+    """Asks a process, in order; starts it when it is needed and again when it died.
+
+    Parameters
+    ----------
+    process : a `ServiceProcess` or what behaves like one.
+    """
+
+    def __init__(self, process: Any = None) -> None:
+        self.process = ServiceProcess() if process is None else process
+        self.process.on_line, self.process.on_log, self.process.on_end = self._line, self._log, self._end
+        self.log: list[str] = []
+        self._waiting: list[Request] = []
+        self._current: Request | None = None
+        self._number = 0
+
+    @property
+    def busy(self) -> bool:
+        return self._current is not None
+
+    def ask(self, do: str, **what: Any) -> Request:
+        request = Request(do, what)
+        self._waiting.append(request)
+        self._next()
+        return request
+
+    def drop(self, request: Request) -> None:
+        """Forget a request that has not begun; one that has begun goes on."""
+        if request in self._waiting:
+            self._waiting.remove(request)
+            request.finish(problem=Problem("cancelled", _("Superseded")))
+
+    def cancel(self) -> None:
+        """End the process tree and with it all that was asked; the next request starts it again."""
+        self.process.kill()
+        self._fail_all(Problem("cancelled", _("Cancelled")))
+
+    def wait(self, request: Request, seconds: float = 600) -> dict[str, Any]:
+        """Process events until the answer is there, for scripts and tests.
+
+        Raises
+        ------
+        Problem : what the service said, or that it took longer than ``seconds``.
+        """
+        end = time.monotonic() + seconds
+        while not request.finished:
+            if time.monotonic() > end:
+                raise Problem("ended", _("No answer in time"), _("Cancel and try again"))
+            slicer.app.processEvents()
+            time.sleep(0.005)
+        if request.problem is not None:
+            raise request.problem
+        return request.answer or {}
+
+    def _next(self) -> None:
+        if self._current is not None or not self._waiting:
+            return
+        self._current = self._waiting.pop(0)
+        self._number += 1
+        if not self.process.running:
+            self.process.start()
+        self.process.send(json.dumps({"id": self._number, "do": self._current.do, **self._current.what}))
+
+    def _line(self, line: str) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            self._log(line)
+            return
+        request = self._current
+        if not isinstance(message, dict) or message.get("id") != self._number or request is None:
+            return
+        if "progress" in message:
+            request.tell(str(message["progress"]))
+            return
+        self._current = None
+        error = message.get("error")
+        if error is None:
+            request.finish(answer=message.get("done") or {})
+        else:
+            request.finish(
+                problem=Problem(
+                    str(error.get("kind", "bug")),
+                    str(error.get("message", "")),
+                    str(error.get("way_out") or ""),
+                )
+            )
+        self._next()
+
+    def _log(self, line: str) -> None:
+        self.log = [*self.log[-499:], line]
+
+    def _end(self) -> None:
+        last = self.log[-1] if self.log else ""
+        self._fail_all(
+            Problem(
+                "ended",
+                _("The estimating process ended unexpectedly{reason}").format(
+                    reason=f" ({last})" if last else ""
+                ),
+                _("Try again; if it happens again, look at the Error Log"),
+            )
+        )
+
+    def _fail_all(self, problem: Problem) -> None:
+        requests = [request for request in (self._current, *self._waiting) if request is not None]
+        self._current, self._waiting = None, []
+        for request in requests:
+            request.finish(problem=problem)
+
+
+def python_executable() -> str:
+    """The application's Python, or the interpreter that runs."""
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+def _ignore(*_arguments: Any) -> None:
+    pass
