@@ -44,7 +44,7 @@ def looks_like_bare_dataset(head: bytes) -> bool:
 
 def read_dicom(path: str, content: bytes) -> Film:
     """Film from the bytes of a DICOM file. Raises FilmError."""
-    with _quiet():
+    with quiet_pydicom():
         dataset = _parse(path, content)
         samples, bits = _decode(path, dataset)
         facts, notes = header.facts(dataset)
@@ -73,7 +73,7 @@ def read_dicom(path: str, content: bytes) -> Film:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_pydicom() -> Iterator[None]:
     """Silence pydicom: its complaints quote values, and values are identity."""
     logger = logging.getLogger("pydicom")
     level = logger.level

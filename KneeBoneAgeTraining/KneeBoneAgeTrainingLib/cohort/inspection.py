@@ -18,7 +18,7 @@ import numpy as np
 
 from KneeBoneAgeLib.errors import FilmError
 from KneeBoneAgeLib.radiograph import header, read_film
-from KneeBoneAgeLib.radiograph.dicom import _quiet, is_dicom
+from KneeBoneAgeLib.radiograph.dicom import quiet_pydicom, is_dicom
 from KneeBoneAgeLib.radiograph.film import Film
 from KneeBoneAgeLib.radiograph.limits import check_file
 
@@ -118,7 +118,7 @@ def read_header(content: bytes) -> Header:
 
     import pydicom
 
-    with _quiet():
+    with quiet_pydicom():
         try:
             dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
         except Exception as error:

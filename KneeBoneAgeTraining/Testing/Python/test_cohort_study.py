@@ -32,6 +32,17 @@ ROOT = Path(__file__).resolve().parents[3]
 NAME, NUMBER = "DOE^JANE", "MRN-4711"
 
 
+@pytest.fixture
+def no_picture(monkeypatch):
+    """Drawing takes most of the time of a build; files of that name stand in."""
+
+    def draw_nothing(numbers, *places):
+        for place in places:
+            place.write_bytes(b"")
+
+    monkeypatch.setattr("KneeBoneAgeTrainingLib.cohort.picture.draw", draw_nothing)
+
+
 def table(path, rows):
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), restval="")
@@ -89,7 +100,7 @@ def cohort(tables):
 
 
 @pytest.fixture
-def study(cohort, tmp_path):
+def study(cohort, tmp_path, no_picture):
     return write_study(cohort, tmp_path / "study")
 
 
@@ -215,6 +226,7 @@ def test_a_study_whose_films_and_folds_differ_does_not_open(study):
         open_study(study)
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_check_tells_of_tables_and_films_that_changed(tmp_path):
     tables = make_tables(tmp_path / "data")
     assert run("build", tmp_path / "study", *options(tables), "--workers", 1).exit_code == 0
@@ -246,6 +258,7 @@ def test_a_damaged_study_is_an_error_that_says_so(study, damage, why):
         open_study(study)
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_a_study_that_stands_there_is_only_replaced_when_asked(tables, tmp_path):
     arguments = ("build", tmp_path / "study", *options(tables), "--workers", 1)
     assert run(*arguments).exit_code == 0
@@ -277,6 +290,7 @@ def test_a_build_that_fails_leaves_the_old_study_and_nothing_half_written(cohort
     assert [path.name for path in study.parent.iterdir()] == [study.name]
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_exit_codes_say_whether_rows_were_bad_or_the_call(tables, tmp_path):
     knees = (tables / "knees.csv").read_text() + "C000,films/none.png,2010-01-01,R\n"
     (tables / "more.csv").write_text(knees)
@@ -359,6 +373,7 @@ def test_no_name_number_or_date_of_a_header_reaches_the_study_or_the_log(headers
     assert len({row["patient_id"] for row in films}) == 12
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_patient_ids_of_headers_are_hashed_with_the_salt_and_kept_on_request(headers, tmp_path):
     ids = {}
     for name, more in {
@@ -378,6 +393,7 @@ def test_patient_ids_of_headers_are_hashed_with_the_salt_and_kept_on_request(hea
     assert set(ids["kept"]) == {f"{NUMBER}-{child}" for child in range(12)}
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_ids_that_the_users_own_table_holds_are_written_as_they_are(headers, tmp_path):
     table(tmp_path / "patients.csv", [{"patient_id": f"{NUMBER}-{child}", "sex": "F"} for child in range(12)])
     given = ("--films", headers, f"--patients={tmp_path / 'patients.csv'}")
