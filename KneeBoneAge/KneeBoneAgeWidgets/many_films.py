@@ -80,6 +80,7 @@ class ManyFilmsPanel(Panel):
     def stop(self, *_checked: Any) -> None:
         """End the process and all that it started."""
         if self.running:
+            self.process.kill()
             self._stopped(_("Cancelled. {summary}"))
 
     def close(self) -> None:

@@ -61,7 +61,7 @@ def details(record: dict[str, Any]) -> list[str]:
         return [_("Refused: {reason}").format(reason=record.get("reason") or _("no reason was given"))]
     lines = []
     low, high = record.get("interval_months") or (None, None)
-    if low is not None and not record.get("mature"):
+    if low is not None and high is not None and not record.get("mature"):
         lines.append(
             _("{level:.0%} interval: {low} to {high}").format(
                 level=record.get("interval_level") or 0.9, low=format_age(low), high=format_age(high)

@@ -18,7 +18,7 @@ import numpy as np
 
 from KneeBoneAgeLib.errors import FilmError
 from KneeBoneAgeLib.radiograph import header, read_film
-from KneeBoneAgeLib.radiograph.dicom import quiet_pydicom, is_dicom
+from KneeBoneAgeLib.radiograph.dicom import is_dicom, quiet_pydicom
 from KneeBoneAgeLib.radiograph.film import Film
 from KneeBoneAgeLib.radiograph.limits import check_file
 
