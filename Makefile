@@ -37,6 +37,7 @@ bundle: $(ALL)
 
 bench: $(ALL)
 	$(BIN)/python Testing/bench.py
+	$(BIN)/python Testing/bench_module.py
 
 clean:
 	rm -rf $(VENV) demo build dist Testing/Output .pytest_cache .mypy_cache .ruff_cache *.egg-info

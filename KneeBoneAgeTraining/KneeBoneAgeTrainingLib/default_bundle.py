@@ -43,7 +43,7 @@ class Plan:
     finder_minutes: float = 50.0
     pretraining_steps: int = 1_700
     refining_steps: int = 7_000
-    fold_steps: int = 120
+    fold_steps: int = 260
 
     @property
     def children(self) -> int:
@@ -105,7 +105,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     fold_settings = [
         "--set",
         "ema_decay=0.97",
-        "frozen_stages=2",
+        "frozen_stages=1",
         "replay_share=0.4",
         f"jitter={REFINING_JITTER}",
     ]
