@@ -186,6 +186,7 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneChanged(self, caller: Any, event: Any) -> None:
         self.film_panel.forget()
+        self.knees_panel.forget()
         if self.open:
             self.initializeParameterNode()
 
@@ -248,8 +249,8 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def refresh(self) -> None:
         """Draw everything from the scene."""
-        if self.parameters is None:
-            return
+        if self.parameters is None or slicer.mrmlScene.IsImporting() or slicer.mrmlScene.IsClosing():
+            return  # the end of it comes back here
         self._timer.stop()
         self.logic.bundle, self.logic.device = self.parameters.bundle, self.parameters.device.value
         if self.parameters.film is None and self.open:
@@ -328,6 +329,10 @@ class KneeBoneAgeTest(ScriptedLoadableModuleTest):
 
     def runTest(self) -> None:
         self.setUp()
+        here = installation.look()
+        if not here.ready:
+            self.delayDisplay(f"Skipped, the networks cannot run here: {here.line}")
+            return
         self.test_a_film_goes_the_whole_way()
 
     def test_a_film_goes_the_whole_way(self) -> None:

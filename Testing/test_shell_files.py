@@ -76,12 +76,15 @@ def test_a_sample_is_made_by_its_name(application):
     def make(source):
         return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", source.sampleName)
 
+    known = {"category": "Knees", "sampleName": "Toddler", "customDownloader": make}
+    with pytest.raises(TypeError, match="uris"):  # as in the application
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(**known)
     for _ in range(2):
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
-            category="Knees", sampleName="Toddler", customDownloader=make
+            **known, uris="", fileNames="toddler.dcm", nodeNames="Toddler"
         )
-    assert len(slicer.modules.sampleDataSources["Knees"]) == 1
-    assert SampleData.downloadSample("Toddler").GetName() == "Toddler"
+    (source,) = slicer.modules.sampleDataSources["Knees"]
+    assert SampleData.SampleDataLogic().downloadFromSource(source)[0].GetName() == "Toddler"
 
 
 def test_a_file_dialog_gives_the_path_that_the_test_chose(application):

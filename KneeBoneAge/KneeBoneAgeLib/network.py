@@ -48,7 +48,7 @@ class AgeNetworkConfig:
     map_features: int = 128
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "map_channels": list(self.map_channels)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AgeNetworkConfig:

@@ -26,10 +26,15 @@ class AgePanel(Panel):
         self._shown: list[Any] = []
         self._tried: list[str] = []
         self._asked: Any = None
+        self._film: Any = None
 
     def refresh(self) -> None:
         self.task.show(self.module.not_ready)
         film, sha = self.module.film, self.module.logic.bundle_sha256
+        if film is not self._film:
+            self._film = film
+            if not self.task.running:
+                say(self.ui.ageStatus)
         knees = [node for node in scene.knees(film) if scene.result(node) is not None]
         shown = [
             (
@@ -54,7 +59,8 @@ class AgePanel(Panel):
     def _answered(self, answer: dict[str, Any]) -> None:
         if not answer.get("records"):
             self.module.knees_panel.tell_nothing(self._asked, answer.get("reason"))
-            say(self.ui.ageStatus, _("There is no knee to estimate on this film."))
+            if self._asked is self.module.film:
+                say(self.ui.ageStatus, _("There is no knee to estimate on this film."))
 
     def _keep_up(self, film: Any, sha: str | None) -> None:
         """Estimate again what is out of date, once for each state; never during a drag."""
@@ -133,7 +139,9 @@ class Card:
 
 
 def _line(column: Any, text: str) -> Any:
-    label = qt.QLabel(text)
+    label = qt.QLabel()
+    label.textFormat = qt.Qt.RichText
+    label.text = text
     label.wordWrap = True
     label.textInteractionFlags = qt.Qt.TextSelectableByMouse
     column.addWidget(label)

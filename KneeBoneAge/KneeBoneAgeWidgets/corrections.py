@@ -48,7 +48,8 @@ class Corrections(VTKObservationMixin):
             (kind.PointStartInteractionEvent, self._on_start),
             (kind.PointEndInteractionEvent, self._on_end),
         )
-        for identity in self._nodes.keys() - wanted.keys():
+        # By the node itself: after a scene was loaded, another node has the identity of one that is gone.
+        for identity in [one for one, node in self._nodes.items() if wanted.get(one) is not node]:
             node = self._nodes.pop(identity)
             for event, method in events:
                 self.removeObserver(node, event, method)

@@ -20,9 +20,9 @@ class ExplanationPanel(Panel):
     def __init__(self, ui: Any, module: Any) -> None:
         super().__init__(ui, module)
         ui.legendBar.setPixmap(qt.QPixmap(module.resourcePath("Icons/Saliency.png")))
-        self.task = Task(module, ui.showSaliencyButton, ui.explanationStatus, self._ask, self._answered)
-        ui.showSaliencyButton.clicked.disconnect(self.task.press)
-        ui.showSaliencyButton.clicked.connect(self.press)
+        self.task = Task(
+            module, ui.showSaliencyButton, ui.explanationStatus, self._ask, self._answered, self.press
+        )
         ui.opacitySlider.valueChanged.connect(lambda *_value: self._fade())
         self._knee: Any = None
 
@@ -32,6 +32,8 @@ class ExplanationPanel(Panel):
         if shown is not None and (scene.film_of(shown) is not self.module.film or self._stale(knee)):
             self._lay(None)
             shown = None
+            if not self.task.running:
+                say(self.ui.explanationStatus)
         reason = self.module.not_ready
         if reason is None and knee is None:
             reason = _("Find the knees first, or add one.")
@@ -63,11 +65,8 @@ class ExplanationPanel(Panel):
 
     def shown(self) -> Any:
         """The saliency volume that lies over the film, if one does."""
-        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-            heat = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
-            if heat is not None and scene.is_saliency(heat):
-                return heat
-        return None
+        views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        return next((heat for heat in map(_over, views) if heat is not None), None)
 
     def _stale(self, knee: Any) -> bool:
         """A map of another crop, bundle or method, or of a knee that is not the selected one."""
@@ -97,8 +96,30 @@ class ExplanationPanel(Panel):
             self._lay(scene.saliency_of(self._knee))
 
     def _lay(self, heat: Any) -> None:
-        slicer.util.setSliceViewerLayers(foreground=heat, foregroundOpacity=self.ui.opacitySlider.value / 100)
+        """Lay a saliency map over its film where that is shown; None takes it away. Other views keep what they have."""
+        film = scene.film_of(heat) if heat is not None else None
+        views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        if film is not None and not any(_under(view) is film for view in views):
+            self.module.film_panel.show_film()
+        for view in views:
+            if film is not None and _under(view) is film:
+                view.SetForegroundVolumeID(heat.GetID())
+                view.SetForegroundOpacity(self.ui.opacitySlider.value / 100)
+            elif _over(view) is not None:
+                view.SetForegroundVolumeID(None)
 
     def _fade(self) -> None:
-        if self.shown() is not None:
-            slicer.util.setSliceViewerLayers(foregroundOpacity=self.ui.opacitySlider.value / 100)
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            if _over(view) is not None:
+                view.SetForegroundOpacity(self.ui.opacitySlider.value / 100)
+
+
+def _under(view: Any) -> Any:
+    """The volume in the background of a slice view."""
+    return slicer.mrmlScene.GetNodeByID(view.GetBackgroundVolumeID() or "")
+
+
+def _over(view: Any) -> Any:
+    """The saliency map in the foreground of a slice view; None for another volume."""
+    volume = slicer.mrmlScene.GetNodeByID(view.GetForegroundVolumeID() or "")
+    return volume if volume is not None and scene.is_saliency(volume) else None

@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from KneeBoneAgeLib import scene
+from KneeBoneAgeLib.scene_values import SPACING_MM
 
 from .panel import Panel, report
 from .wording import say
@@ -86,10 +87,10 @@ class FilmPanel(Panel):
     def show_film(self, alone: bool = False) -> None:
         """Lay the film into the slice views, whole; ``alone`` in the red view only."""
         film = self.module.film
-        if film is None or self.module.film_problem:
+        if film is None or self.module.film_problem or slicer.app.layoutManager() is None:
             return
         scene.fit_window(film)
-        if alone and slicer.app.layoutManager() is not None:
+        if alone:
             slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
         slicer.util.setSliceViewerLayers(background=film, fit=True, rotateToVolumePlane=True)
 
@@ -147,6 +148,7 @@ class FilmPanel(Panel):
 
     def _spacing_typed(self) -> None:
         pitch = self.ui.spacingBox.value
+        pitch = max(pitch, SPACING_MM[0]) if pitch > 0 else 0.0
         self._typed("spacing_mm", (pitch, pitch) if pitch > 0 else None)
 
     def _typed(self, name: str, value: Any) -> None:

@@ -52,7 +52,7 @@ class Installer:
         return installation.plan(
             installation.look(),
             pytorch_extension=importlib.util.find_spec("PyTorchUtils") is not None,
-            slicer_packaging=hasattr(slicer, "packaging"),
+            slicer_packaging=_packaging() is not None,
             constraints_file=constraints,
             wheels=wheels or None,
         )
@@ -135,6 +135,14 @@ class Installer:
         self._done()
 
 
+def _packaging() -> Any:
+    """``slicer.packaging`` of 5.12 and later, which is no attribute of ``slicer`` before it is imported."""
+    try:
+        return importlib.import_module("slicer.packaging")
+    except ImportError:
+        return None
+
+
 def _install_torch(_step: installation.Step) -> None:
     import PyTorchUtils
 
@@ -145,8 +153,9 @@ def _install_torch(_step: installation.Step) -> None:
 def _install_packages(step: installation.Step) -> None:
     arguments = list(step.arguments)
     constraints = arguments[arguments.index("--constraint") + 1] if "--constraint" in arguments else None
-    slicer.packaging.pip_ensure(
-        slicer.packaging.load_requirements(str(installation.REQUIREMENTS_FILE)),
+    packaging = _packaging()
+    packaging.pip_ensure(
+        packaging.load_requirements(str(installation.REQUIREMENTS_FILE)),
         constraints=constraints,
         skip_packages=list(installation.BY_PYTORCH_EXTENSION),
         prompt_install=False,

@@ -25,8 +25,9 @@ class KneesPanel(Panel):
         super().__init__(ui, module)
         self._shown: list[tuple[Any, ...]] = []
         self._knees: list[Any] = []
-        self._nothing: dict[str, str] = {}
-        self._asked = ""
+        self._nothing: dict[Any, str] = {}
+        self._asked: Any = None
+        self._film: Any = None
         ui.kneesTable.itemSelectionChanged.connect(self._selected)
         self.task = Task(module, ui.findButton, ui.kneesStatus, self._find, self._found)
         self._tips = {
@@ -41,6 +42,10 @@ class KneesPanel(Panel):
 
     def refresh(self) -> None:
         film, knee = self.module.film, self.module.knee
+        if film is not self._film:
+            self._film = film
+            if not self.task.running:
+                say(self.ui.kneesStatus)
         self._knees = scene.knees(film)
         rows = [
             (node.GetID(), crop["side"], _confidence(crop), origin_name(crop["origin"]))
@@ -66,15 +71,15 @@ class KneesPanel(Panel):
         self._allow(self.ui.undoButton, None if can_undo else _("No change of a square can be undone."))
         self._allow(self.ui.deleteButton, none)
         if not self.task.running and film is not None:
-            reason = self._nothing.get(film.GetID(), "") if not self._knees else ""
+            reason = self._nothing.get(film, "") if not self._knees else ""
             if reason:
                 say(self.ui.kneesStatus, reason, problem=True)
 
     def tell_nothing(self, film: Any, reason: str | None) -> None:
         """Say that there is no knee on this film, and why."""
-        self._nothing[film.GetID()] = _(
-            "{reason} Press Add to mark a knee by hand, or choose another film."
-        ).format(reason=_sentence(reason or _("No knee was found.")))
+        self._nothing[film] = _("{reason} Press Add to mark a knee by hand, or choose another film.").format(
+            reason=_sentence(reason or _("No knee was found."))
+        )
 
     def add(self, *_checked: Any) -> None:
         if self.module.film is not None and self.module.film_problem is None:
@@ -97,14 +102,17 @@ class KneesPanel(Panel):
 
     def _find(self) -> Any:
         film = self.module.film
-        self._asked = film.GetID()
-        self._nothing.pop(self._asked, None)
+        self._asked = film
+        self._nothing.pop(film, None)
         return self.module.logic.findKnees(film)
 
     def _found(self, answer: dict[str, Any]) -> None:
-        film = slicer.mrmlScene.GetNodeByID(self._asked)
-        if film is not None and not scene.knees(film):
-            self.tell_nothing(film, answer.get("reason"))
+        if slicer.mrmlScene.IsNodePresent(self._asked) and not scene.knees(self._asked):
+            self.tell_nothing(self._asked, answer.get("reason"))
+
+    def forget(self) -> None:
+        """Another scene: what was said of its films is of no use."""
+        self._nothing.clear()
 
     def _fill(self, rows: list[tuple[Any, ...]]) -> None:
         table = self.ui.kneesTable

@@ -60,7 +60,11 @@ class ManyFilmsPanel(Panel):
     def start(self, *_checked: Any) -> None:
         if self.running or self._reason():
             return
-        films = self._selected_files() if self.ui.databaseChoice.checked else [self.ui.folderPath.currentPath]
+        if self.ui.databaseChoice.checked:
+            films = self._selected_files()
+        else:
+            films = [self.ui.folderPath.currentPath]
+            self.ui.folderPath.addCurrentPathToHistory()
         logic = self.module.logic
         wanted = Path(self._folder.name, "films.json")
         wanted.write_text(

@@ -22,9 +22,10 @@ class ModelPanel(Panel):
         self._asked: Request | None = None
         self._shown: list[Any] = []
         self._source = ""
-        self.task = Task(module, ui.installBundleButton, ui.modelStatus, self._copy, self._copied)
-        ui.installBundleButton.clicked.disconnect(self.task.press)
-        ui.installBundleButton.clicked.connect(self.install_bundle)
+        self._absent = False
+        self.task = Task(
+            module, ui.installBundleButton, ui.modelStatus, self._copy, self._copied, self.install_bundle
+        )
         ui.bundleBox.currentIndexChanged.connect(self._chosen)
         ui.openFolderButton.clicked.connect(self.open_folder)
         ui.installButton.clicked.connect(self.install)
@@ -47,12 +48,15 @@ class ModelPanel(Panel):
             self._shown = list(cards)
             self._list(cards)
         card = module.logic.card
+        self._choose(card)
         text = (card.get("card") or card.get("error", "")) if card else ""
         if text != self.ui.cardText.plainText:
             self.ui.cardText.plainText = text
         self.ui.cardText.visible = bool(text)
         self.ui.openFolderButton.enabled = card is not None
         self.task.show(module.missing)
+        asked = self._asked is not None and self._asked.finished
+        self._say_absent(asked and bool(cards) and card is None)
         if card and card.get("error"):
             say(
                 self.ui.modelStatus,
@@ -105,9 +109,27 @@ class ModelPanel(Panel):
             if card.get("error"):
                 name = _("{name} (cannot be used)")
             box.addItem(name.format(name=card["name"]))
-        chosen = self.module.logic.card
-        box.currentIndex = cards.index(chosen) if chosen in cards else 0
+        box.currentIndex = -1
         box.blockSignals(False)
+
+    def _choose(self, card: dict[str, Any] | None) -> None:
+        """Show the model in use; none when the one of a loaded scene is not here, so that every other can be chosen."""
+        box = self.ui.bundleBox
+        index = self._shown.index(card) if card in self._shown else -1
+        if box.currentIndex != index:
+            box.blockSignals(True)
+            box.currentIndex = index
+            box.blockSignals(False)
+
+    def _say_absent(self, absent: bool) -> None:
+        if absent:
+            words = _(
+                "The model of this scene is not on this computer ({path}). Choose another, or install it."
+            )
+            say(self.ui.modelStatus, words.format(path=self.module.logic.bundle), problem=True)
+        elif self._absent:
+            say(self.ui.modelStatus)
+        self._absent = absent
 
     def _chosen(self, *_index: Any) -> None:
         index = self.ui.bundleBox.currentIndex

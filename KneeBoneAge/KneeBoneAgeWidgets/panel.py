@@ -38,6 +38,7 @@ class Task:
     status : label that shows the progress and, when it failed, what is wrong and what to do.
     ask : makes the request.
     done : is told the answer.
+    press : what a click does instead of `press`.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class Task:
         status: Any,
         ask: Callable[[], Request],
         done: Callable[[dict[str, Any]], None],
+        press: Callable[..., None] | None = None,
     ) -> None:
         self.module, self.button, self.status, self._ask, self._done = module, button, status, ask, done
         self.label, self.tip = button.text, button.toolTip
         self.request: Request | None = None
-        button.clicked.connect(self.press)
+        button.clicked.connect(press or self.press)
 
     @property
     def running(self) -> bool:

@@ -20,7 +20,7 @@ class ResultsPanel(Panel):
 
     def __init__(self, ui: Any, module: Any) -> None:
         super().__init__(ui, module)
-        self._table_id: str | None = ""
+        self._shown: Any = ""
         ui.copyButton.clicked.connect(self.copy)
         ui.exportButton.clicked.connect(self.export)
         self._tips = {button: button.toolTip for button in (ui.copyButton, ui.exportButton)}
@@ -31,9 +31,8 @@ class ResultsPanel(Panel):
 
     def refresh(self) -> None:
         table = self.table
-        identity = table.GetID() if table is not None else None
-        if identity != self._table_id:
-            self._table_id = identity
+        if table is not self._shown:
+            self._shown = table
             self.ui.resultsView.setMRMLTableNode(table)
         rows = table.GetNumberOfRows() if table is not None else 0
         for button, tip in self._tips.items():

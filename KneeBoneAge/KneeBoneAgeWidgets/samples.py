@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import slicer
+
 from .logic import Estimating
+from .worker import Problem
 
 CATEGORY = "Knee Bone Age"
 SAMPLES = {
@@ -24,9 +27,22 @@ def registerSampleData() -> None:
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
             sampleName=name,
+            # Nothing is downloaded, but a source without these three is refused.
+            uris="",
+            fileNames=f"{name}.dcm",
+            nodeNames=name,
             thumbnailFileName=str(Path(__file__).parents[1] / "Resources" / "Icons" / f"{name}.png"),
-            customDownloader=lambda _source, name=name: loadSample(name),
+            customDownloader=lambda _source, name=name: _loadOrSay(name),
         )
+
+
+def _loadOrSay(name: str) -> Any:
+    """What the button of a sample does: a sample that cannot be drawn is said in a box, not in a traceback."""
+    try:
+        return loadSample(name)
+    except Problem as problem:
+        slicer.util.errorDisplay(str(problem), windowTitle=CATEGORY)
+        return []
 
 
 def loadSample(name: str) -> Any:

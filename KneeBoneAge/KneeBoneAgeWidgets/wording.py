@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+import qt
 from slicer.i18n import tr as _
 
 from KneeBoneAgeLib.report.records import format_age
@@ -19,7 +20,9 @@ def say(label: Any, text: str = "", problem: bool = False) -> None:
     ----------
     problem : with a sign, for what a user should act on; plain otherwise.
     """
-    label.text = f'<span style="color:{AMBER}">⚠</span> {escape(text)}' if problem and text else escape(text)
+    # Left to itself a label shows "&gt;" of a text without tags as it stands.
+    label.textFormat = qt.Qt.RichText if problem else qt.Qt.PlainText
+    label.text = f'<span style="color:{AMBER}">⚠</span> {escape(text)}' if problem and text else text
     label.visible = bool(text)
 
 

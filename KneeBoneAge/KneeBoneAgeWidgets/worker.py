@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -48,6 +49,7 @@ class ServiceProcess:
         self.on_log: Callable[[str], None] = _ignore
         self.on_end: Callable[[], None] = _ignore
         self._process: Any = None
+        self._ended: Any = None
         self._rest = b""
 
     @property
@@ -70,7 +72,9 @@ class ServiceProcess:
         process.start(python_executable(), list(self.arguments))
 
     def send(self, line: str) -> None:
-        self._process.write(line.encode() + b"\n")
+        """Write a line; nothing where the process could not be started, which ``on_end`` has told already."""
+        if self._process is not None:
+            self._process.write(line.encode() + b"\n")
 
     def kill(self) -> None:
         """End the process and all that it started: PythonSlicer is a launcher, its child does the work."""
@@ -101,7 +105,8 @@ class ServiceProcess:
 
     def _finished(self, *_status: Any) -> None:
         self._read()
-        self._process = None
+        # Kept until the next one ends: without a reference it would be deleted in the midst of its own signal.
+        self._ended, self._process = self._process, None
         self.on_end()
 
     def _failed(self, *_error: Any) -> None:
@@ -226,6 +231,8 @@ class Worker:
         if error is None:
             request.finish(answer=message.get("done") or {})
         else:
+            if error.get("kind") == "bug":
+                self._tell_error_log()
             request.finish(
                 problem=Problem(
                     str(error.get("kind", "bug")),
@@ -238,8 +245,13 @@ class Worker:
     def _log(self, line: str) -> None:
         self.log = [*self.log[-499:], line]
 
+    def _tell_error_log(self) -> None:
+        """Put the last words of the process where the application keeps its log."""
+        logging.error("KneeBoneAge process:\n%s", "\n".join(self.log[-40:]))
+
     def _end(self) -> None:
         last = self.log[-1] if self.log else ""
+        self._tell_error_log()
         self._fail_all(
             Problem(
                 "ended",

@@ -1,5 +1,7 @@
 """Models and installation: cards, a model from a file, what is missing, and installing it."""
 
+import importlib
+
 import pytest
 
 from KneeBoneAgeLib import installation
@@ -11,9 +13,16 @@ READY = installation.Installation((installation.Package("torch", "2.2", "2.9"),)
 
 
 @pytest.fixture
-def missing(monkeypatch):
+def look(fakes, monkeypatch):
+    """Sets what the module finds installed; the module as it was loaded, which need not be the one imported above."""
+    loaded = importlib.import_module("KneeBoneAgeLib.installation")
+    return lambda found: monkeypatch.setattr(loaded, "look", lambda: found)
+
+
+@pytest.fixture
+def missing(look):
     """Nothing is installed."""
-    monkeypatch.setattr(installation, "look", lambda: ALL_MISSING)
+    look(ALL_MISSING)
 
 
 def test_the_card_of_the_model_is_shown(application, panel, tools):
@@ -120,14 +129,12 @@ def test_wheels_are_installed_offline_with_a_log_and_can_be_cancelled(applicatio
     assert panel.ui.installButton.text.startswith("Install")
 
 
-def test_after_installing_everything_can_be_used_at_once(
-    application, missing, panel, tmp_path, monkeypatch, tools
-):
+def test_after_installing_everything_can_be_used_at_once(application, missing, panel, tmp_path, look, tools):
     film = tools.make_film()
     panel.ui.wheelsPath.currentPath = str(tmp_path)
     application.answers.expect("Nothing is downloaded")
     panel.ui.installButton.click()
-    monkeypatch.setattr(installation, "look", lambda: READY)
+    look(READY)
     panel.pip_process.die()
     application.wait_until(lambda: panel.ui.sexBox.currentIndex == 2, 60)
     assert panel.film is film

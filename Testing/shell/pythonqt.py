@@ -5,9 +5,11 @@ setters and ``is…`` getters that PySide6 then hides, ``name``, ``className()``
 is added here is added to the switched view of the classes, so a module that was not chosen sees plain PySide6.
 """
 
+import contextlib
 import ctypes
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from types import ModuleType
 from typing import Any
@@ -36,6 +38,26 @@ def keep_plain(module_name: str) -> None:
     feature.set_selection(0, module_name)
 
 
+@contextlib.contextmanager
+def _plain_modules_only() -> Iterator[None]:
+    """Hide what is in sys.modules but answers no question, as torch.classes: PySide6 looks at every module once."""
+
+    def answers(module: Any) -> bool:
+        try:
+            inspect.unwrap(module)
+        except Exception:
+            return False
+        return True
+
+    odd = {name: module for name, module in sys.modules.items() if not answers(module)}
+    for name in odd:
+        del sys.modules[name]
+    try:
+        yield
+    finally:
+        sys.modules.update(odd)
+
+
 def _view(name: str, selection: int) -> dict[str, Callable[..., Any]]:
     space: dict[str, Any] = {"__name__": name}
     exec(_ACCESS, space)
@@ -43,8 +65,9 @@ def _view(name: str, selection: int) -> dict[str, Callable[..., Any]]:
     return space
 
 
-_PLAIN = _view("shell_plain_view", 0)
-_SWITCHED = _view("shell_switched_view", TRUE_PROPERTY)
+with _plain_modules_only():
+    _PLAIN = _view("shell_plain_view", 0)
+    _SWITCHED = _view("shell_switched_view", TRUE_PROPERTY)
 get_as_pythonqt = _SWITCHED["get"]
 _patched: list[bool] = []
 

@@ -17,6 +17,12 @@ class SampleDataSource:
     nodeNames: Any = None
     thumbnailFileName: str | None = None
 
+    def __post_init__(self) -> None:
+        if None in (self.uris, self.fileNames, self.nodeNames):
+            raise TypeError(
+                "object of type 'NoneType' has no len(): uris, fileNames and nodeNames are needed"
+            )
+
 
 class SampleDataLogic:
     """The data sets that were registered."""
@@ -68,24 +74,3 @@ class SampleDataLogic:
             raise RuntimeError("The shell downloads nothing.")
         made = source.customDownloader(source)
         return list(made) if isinstance(made, list | tuple) else [made]
-
-    def downloadSample(self, sampleName: str) -> Any:
-        """The first node of the data set of that name."""
-        return self.downloadSamples(sampleName)[0]
-
-    def downloadSamples(self, sampleName: str) -> list[Any]:
-        """All nodes of the data set of that name."""
-        source = self.sourceForSampleName(sampleName)
-        if source is None:
-            raise RuntimeError(f"Sample data {sampleName} is not registered.")
-        return self.downloadFromSource(source)
-
-
-def downloadSample(sampleName: str) -> Any:
-    """The first node of the data set of that name."""
-    return SampleDataLogic().downloadSample(sampleName)
-
-
-def downloadSamples(sampleName: str) -> list[Any]:
-    """All nodes of the data set of that name."""
-    return SampleDataLogic().downloadSamples(sampleName)
