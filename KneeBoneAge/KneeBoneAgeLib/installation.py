@@ -10,6 +10,7 @@ import importlib.metadata
 import platform
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Installation:
         """Those that are missing or too old, or one of the two."""
         return tuple(p for p in self.packages if p.state != "present" and state in (None, p.state))
 
-    @property
+    @cached_property
     def ready(self) -> bool:
         return not self.lacking()
 

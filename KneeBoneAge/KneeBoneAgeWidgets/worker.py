@@ -200,7 +200,7 @@ class Worker:
             if time.monotonic() > end:
                 raise Problem("ended", _("No answer in time"), _("Cancel and try again"))
             slicer.app.processEvents()
-            time.sleep(0.005)
+            time.sleep(0.002)
         if request.problem is not None:
             raise request.problem
         return request.answer or {}

@@ -134,7 +134,7 @@ def chart(
     draw = ImageDraw.Draw(small)
     _axis_labels(draw, first, last, across, colours)
     _headings(draw, result, estimate, across, colours)
-    return png(small)
+    return png(small, compress_level=1)  # a person waits for it
 
 
 def _span(density: NDArray[np.float64], result: Result, months_to: float) -> tuple[float, float]:

@@ -121,12 +121,12 @@ def panel(
     return picture
 
 
-def png(picture: Image.Image) -> bytes:
+def png(picture: Image.Image, compress_level: int = 6) -> bytes:
     """The picture as PNG that says in its header that it is no film."""
     info = PngInfo()
     info.add_text("Software", PICTURE_MARK)
     stream = io.BytesIO()
-    picture.save(stream, "PNG", pnginfo=info, compress_level=6)
+    picture.save(stream, "PNG", pnginfo=info, compress_level=compress_level)
     return stream.getvalue()
 
 
