@@ -3,7 +3,7 @@
     python -m pytest Testing/module && python Testing/screenshots.py
 
 A step of the tutorial shows the panel beside the slice view; the other states of the panel stand side by side in
-one picture. All go to `Resources/Screenshots`, with few colours, so that the repository stays small.
+one picture. All go to `Resources/Screenshots`.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def step(name: str) -> Image.Image:
 def main() -> None:
     """Write all pictures."""
     SHOWN.mkdir(parents=True, exist_ok=True)
-    sheets = {name: step(name) for name in STEPS}
-    sheets |= {name: beside([panel(one) for one in names]) for name, names in STATES.items()}
-    for name, sheet in sheets.items():
-        sheet.quantize(255, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-            SHOWN / f"{name}.png", optimize=True
-        )
-        print(f"{name}.png  {sheet.width} x {sheet.height}")
+    for name in STEPS:
+        step(name).save(SHOWN / f"{name}.jpg", quality=86, subsampling=0, optimize=True)
+    for name, panels in STATES.items():
+        sheet = beside([panel(one) for one in panels]).quantize(255, dither=Image.Dither.NONE)
+        sheet.save(SHOWN / f"{name}.png", optimize=True)
+    for path in sorted(SHOWN.iterdir()):
+        print(f"{path.name}  {path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":
