@@ -68,7 +68,11 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# dciodvfy judges the DICOM files that the phantom writes; without it that test is skipped and says so.
-test-tools:
+# dciodvfy judges the DICOM files that the phantom writes, Qt needs system libraries to draw the Slicer module;
+# without them those tests are skipped and say so.
+test-tools: $(ALL)
+	@$(BIN)/python -c 'import PySide6.QtWidgets' 2>/dev/null \
+	  || { $(call install,libegl1 libgl1 libxkbcommon0 libfontconfig1 libdbus-1-3 libglib2.0-0 fonts-dejavu-core); } \
+	  || echo "Going on: the tests of the Slicer module will be skipped." >&2
 	@command -v dciodvfy >/dev/null 2>&1 || { $(call install,dicom3tools); } \
 	  || echo "Going on: the tests that need dciodvfy will be skipped." >&2

@@ -105,7 +105,6 @@ def test_the_module_and_the_command_give_the_same_number(application, real, tmp_
     film = application.load_volume(answer["file"])
     real.logic.wait(real.logic.estimate(film))
     (knee,) = scene.knees(film)
-    command = [sys.executable, "-m", "KneeBoneAgeLib.cli"]
     code = "from KneeBoneAgeLib.cli import main; main()"
     command = [sys.executable, "-c", code, "estimate", answer["file"], "--json", str(tmp_path / "out.jsonl")]
     from pathlib import Path
@@ -125,7 +124,9 @@ def test_the_module_and_the_command_give_the_same_number(application, real, tmp_
         "box_px",
         "sex",
     ):
-        assert mine[name] == record[name], name
+        numbers = name.endswith("_months") or name == "box_px"
+        same = record[name] if record[name] is None or not numbers else pytest.approx(record[name], abs=0.02)
+        assert mine[name] == same, name
 
 
 def _environment():
