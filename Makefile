@@ -15,7 +15,7 @@ help:
 	@echo "make demo     install, then estimate a sample film; pictures and a report are left in demo/"
 	@echo "make test     install, then run all tests"
 	@echo "make check    lint, format and types"
-	@echo "make bundle   train the shipped bundle again (resumable; about 2 hours on 2 cores)"
+	@echo "make bundle   train the shipped bundle again (resumable; about 2.5 hours on 2 cores)"
 	@echo "make bench    what an estimate costs, as ratios"
 	@echo "make clean    remove what the others made"
 

@@ -15,7 +15,7 @@ from KneeBoneAgeLib import scene
 
 from .panel import Panel, report
 from .wording import headline, knee_name, say
-from .worker import SERVICE, Problem, ServiceProcess
+from .worker import SERVICE, Problem, ServiceProcess, message_of
 
 RADIOGRAPHS = ("CR", "DX", "RG")
 """DICOM modalities of films."""
@@ -145,9 +145,8 @@ class ManyFilmsPanel(Panel):
         return files
 
     def _line(self, line: str) -> None:
-        try:
-            message = json.loads(line)
-        except ValueError:
+        message = message_of(line)
+        if message is None:
             self._log(line)
             return
         if "records" in message:

@@ -35,6 +35,15 @@ class Problem(Exception):
         self.kind, self.message, self.way_out = kind, message, way_out
 
 
+def message_of(line: str) -> dict[str, Any] | None:
+    """What a line of the service says; None when it is none of its messages, and so belongs to the log."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
 class ServiceProcess:
     """A Python child of the application; each line it writes goes to ``on_line``, its log to ``on_log``.
 
@@ -215,13 +224,12 @@ class Worker:
         self.process.send(json.dumps({"id": self._number, "do": self._current.do, **self._current.what}))
 
     def _line(self, line: str) -> None:
-        try:
-            message = json.loads(line)
-        except ValueError:
+        message = message_of(line)
+        if message is None:
             self._log(line)
             return
         request = self._current
-        if not isinstance(message, dict) or message.get("id") != self._number or request is None:
+        if message.get("id") != self._number or request is None:
             return
         if "progress" in message:
             request.tell(str(message["progress"]))

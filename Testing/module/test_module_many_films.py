@@ -133,3 +133,15 @@ def test_series_of_the_dicom_database_are_listed_and_those_checked_are_estimated
     with open(panel.films_process.arguments[-1]) as stream:
         (path,) = json.load(stream)["films"]
     assert path in slicer.dicomDatabase.filesForSeries(slicer.dicomDatabase.seriesForFile(path))
+
+
+@pytest.mark.parametrize("line", ["5", '"done"', "[1, 2]", "no JSON at all"])
+def test_a_line_that_is_no_message_goes_to_the_log_and_the_run_goes_on(
+    application, panel, running, tools, line
+):
+    running.on_line(line)
+    running.say(of=3)
+    running.say(**done(tools, 1, "anna.dcm"))
+    application.process_events()
+    assert line in panel.ui.manyLog.plainText
+    assert "anna.dcm: Right knee" in panel.ui.manyLog.plainText
