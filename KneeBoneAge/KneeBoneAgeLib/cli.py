@@ -232,9 +232,14 @@ def phantom(
     others: Annotated[
         int, typer.Option("--others", min=0, help="Further films on which there is nothing to crop.")
     ] = 0,
+    hands: Annotated[
+        bool,
+        typer.Option("--hands", help="Hand films of the same children too, and tables for cohort build."),
+    ] = False,
 ) -> None:
     """Films of virtual children, with the truth about them in cohort.csv. Same seed, same bytes."""
     from .phantom.cohort import write_cohort
+    from .phantom.study import write_study
 
     with progress_bar() as progress:
         task = progress.add_task("drawing", total=knees)
@@ -242,11 +247,24 @@ def phantom(
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
+        hand_task = progress.add_task("drawing hands", total=None, visible=False)
+
+        def show_hands(done: int, total: int) -> None:
+            progress.update(hand_task, completed=done, total=total, visible=True)
+
         try:
-            write_cohort(out, knees, seed, format.value, show, others)
+            if hands:
+                write_study(out, knees, seed, format.value, show, others, hand_progress=show_hands)
+            else:
+                write_cohort(out, knees, seed, format.value, show, others)
         except OSError as error:
             usage_error(f"{out}: cannot write there ({error.strerror or error})")
     messages.print(f"{knees} {'knee' if knees == 1 else 'knees'} in {out}", markup=False)
+    if hands:
+        tables = " ".join(f"--{name} {out / name}.csv" for name in ("patients", "knees", "hands"))
+        messages.print(
+            f"A study of them:  kneeboneage cohort build STUDY {tables}", markup=False, soft_wrap=True
+        )
 
 
 @bundle_app.command("show")
