@@ -9,10 +9,11 @@ CORE := $(VENV)/.installed-core
 ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bundle bench clean test-tools
+.PHONY: help demo demo-training test check bundle bench clean test-tools
 
 help:
 	@echo "make demo     install, then estimate a sample film; pictures and a report are left in demo/"
+	@echo "make demo-training   the whole way of training in small, on the phantom; left in demo-training/"
 	@echo "make test     install, then run all tests"
 	@echo "make check    lint, format and types"
 	@echo "make bundle   train the shipped bundle again (resumable; about 2.5 hours on 2 cores)"
@@ -23,6 +24,9 @@ demo: $(CORE)
 	rm -rf demo
 	$(BIN)/kneeboneage phantom demo/film --knees 1 --seed 57
 	$(BIN)/kneeboneage estimate demo/film --json demo/result.jsonl --csv demo/result.csv --pictures demo
+
+demo-training: $(ALL)
+	$(BIN)/python -m KneeBoneAgeTrainingLib.demo_training
 
 test: $(ALL) test-tools
 	$(BIN)/python -m pytest
@@ -40,7 +44,7 @@ bench: $(ALL)
 	$(BIN)/python Testing/bench_module.py
 
 clean:
-	rm -rf $(VENV) demo build dist Testing/Output .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) demo demo-training build dist Testing/Output .pytest_cache .mypy_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ALL): $(RECIPE) | $(VENV)/.made

@@ -1,8 +1,5 @@
 """KneeBoneAge: bone age from a knee radiograph, in 3D Slicer."""
 
-import enum
-import os
-import tempfile
 from typing import Annotated, Any
 
 import qt
@@ -21,7 +18,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from KneeBoneAgeLib import installation, scene
-from KneeBoneAgeLib.report.records import RESEARCH_ONLY
+from KneeBoneAgeWidgets import selftest
 from KneeBoneAgeWidgets.age import AgePanel
 from KneeBoneAgeWidgets.corrections import Corrections
 from KneeBoneAgeWidgets.explanation import ExplanationPanel
@@ -30,6 +27,7 @@ from KneeBoneAgeWidgets.knees import KneesPanel
 from KneeBoneAgeWidgets.logic import Estimating
 from KneeBoneAgeWidgets.many_films import ManyFilmsPanel
 from KneeBoneAgeWidgets.model import ModelPanel
+from KneeBoneAgeWidgets.parameters import Device, Method
 from KneeBoneAgeWidgets.results import ResultsPanel
 from KneeBoneAgeWidgets.samples import registerSampleData
 from KneeBoneAgeWidgets.shortcuts import Shortcuts
@@ -54,44 +52,20 @@ class KneeBoneAge(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 
-class Method(enum.Enum):
-    """How an explanation is computed."""
-
-    GRADIENTS = "integrated-gradients"
-    GRADCAM = "gradcam"
-
-    def label(self) -> str:
-        return {"GRADIENTS": _("Integrated gradients (fine)"), "GRADCAM": _("Grad-CAM (coarse)")}[self.name]
-
-
-class Device(enum.Enum):
-    """Where the networks run."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-    def label(self) -> str:
-        names = {
-            "AUTO": _("Automatic"),
-            "CPU": _("CPU"),
-            "CUDA": _("GPU (CUDA)"),
-            "MPS": _("GPU (Apple)"),
-        }
-        return names[self.name]
-
-
 @parameterNodeWrapper
 class KneeBoneAgeParameterNode:
-    """What the panel is set to; saved with the scene."""
+    """What the panel is set to; saved with the scene.
+
+    ``model`` is the SHA-256 of a bundle, "" for the one that ships: a path would be another one on another computer.
+    """
 
     film: vtkMRMLScalarVolumeNode
     knee: vtkMRMLMarkupsROINode
     live: bool = False
     method: Method = Method.GRADIENTS
     opacity: Annotated[float, WithinRange(0, 100)] = 45
-    bundle: str = ""
+    model: str = ""
+    modelName: str = ""
     device: Device = Device.AUTO
 
 
@@ -106,8 +80,10 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panels: list[Any] = []
         self.open = False
         self._guiTag: Any = None
+        self.shown: tuple[scene.Knee, ...] = ()
         self._checked: tuple[Any, str | None] = (None, None)
         self._watched: Any = None
+        self._restored = False
 
     def setup(self) -> None:
         super().setup()
@@ -149,21 +125,23 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             {
                 "Ctrl+Shift+F": self.ui.findButton.click,
                 "Ctrl+Shift+E": self.ui.estimateButton.click,
-                "Ctrl+Shift+Z": self.ui.undoButton.click,
+                "Ctrl+Shift+U": self.ui.undoButton.click,
             }
         )
         for event, method in (
             (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
             (slicer.mrmlScene.EndCloseEvent, self.onSceneChanged),
-            (slicer.mrmlScene.EndImportEvent, self.onSceneChanged),
+            (slicer.mrmlScene.EndImportEvent, self.onSceneImported),
             (slicer.mrmlScene.NodeAddedEvent, self.onNodesChanged),
             (slicer.mrmlScene.NodeRemovedEvent, self.onNodesChanged),
         ):
             self.addObserver(slicer.mrmlScene, event, method)
+        slicer.app.paletteChanged.connect(self.later)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
         self.exit()
+        slicer.app.paletteChanged.disconnect(self.later)
         self.setParameterNode(None)
         self.removeObservers()
         self.corrections.close()
@@ -189,6 +167,10 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.knees_panel.forget()
         if self.open:
             self.initializeParameterNode()
+
+    def onSceneImported(self, caller: Any, event: Any) -> None:
+        self._restored = True
+        self.onSceneChanged(caller, event)
 
     def onNodesChanged(self, caller: Any, event: Any) -> None:
         self.later()
@@ -232,6 +214,13 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return chosen if chosen in knees else next(iter(knees), None)
 
     @property
+    def selected(self) -> Any:
+        """`knee`, of those that are drawn."""
+        nodes = [knee.node for knee in self.shown]
+        chosen = self.parameters.knee if self.parameters is not None else None
+        return chosen if chosen in nodes else next(iter(nodes), None)
+
+    @property
     def missing(self) -> str | None:
         """What is not installed, and the way out."""
         if self.installed.ready:
@@ -241,18 +230,19 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @property
     def not_ready(self) -> str | None:
         """Why nothing can be estimated now."""
-        return self.film_problem or self.missing
+        return self.film_problem or self.missing or self.model_panel.problem()
 
-    def later(self) -> None:
-        """Draw the panel again when the present change is over."""
-        self._timer.start()
+    def later(self, *_arguments: Any) -> None:
+        """Draw the panel again when the present change is over, once for all that has changed."""
+        if not self._timer.isActive():
+            self._timer.start()
 
     def refresh(self) -> None:
         """Draw everything from the scene."""
         if self.parameters is None or slicer.mrmlScene.IsImporting() or slicer.mrmlScene.IsClosing():
             return  # the end of it comes back here
         self._timer.stop()
-        self.logic.bundle, self.logic.device = self.parameters.bundle, self.parameters.device.value
+        self.logic.device = self.parameters.device.value
         if self.parameters.film is None and self.open:
             self._take_first_film()
         self.corrections.watch(
@@ -261,9 +251,16 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if scene.film_of(node) is not None
         )
         self._watch_film()
-        default = not self.parameters.bundle
+        self._restored = False
+        self.model_panel.resolve()
+        if not self.open:
+            return  # it is drawn when it is opened
+        self.shown = scene.look(self.film, self.logic.bundle_sha256)
         never = _("Research use only; the default model has never seen a real child.")
-        say(self.ui.researchLabel, never if default else _(RESEARCH_ONLY))
+        say(
+            self.ui.researchLabel,
+            _("Research use only. Not for diagnosis.") if self.parameters.model else never,
+        )
         for panel in self.panels:
             panel.refresh()
 
@@ -275,8 +272,7 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def choose_bundle(self, path: str) -> None:
         """Use the model in this folder; "" is the default."""
-        if self.parameters is not None:
-            self.parameters.bundle = path
+        self.model_panel.choose(path)
         self.later()
 
     def look_again(self) -> None:
@@ -306,7 +302,7 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._watched = film
         if film is not None:
             self.addObserver(film, vtk.vtkCommand.ModifiedEvent, self.onNodesChanged)
-            if self.open:
+            if self.open and not (self._restored and self.film_panel.is_seen()):
                 self.film_panel.show_film()
 
 
@@ -322,76 +318,29 @@ class KneeBoneAgeLogic(ScriptedLoadableModuleLogic, Estimating):
 
 
 class KneeBoneAgeTest(ScriptedLoadableModuleTest):
-    """The whole way of a film, in the application, with sample data."""
+    """A film's whole way in the application, with sample data: through the panel's own widgets, and by a script."""
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        self.setUp()
         here = installation.look()
         if not here.ready:
             self.delayDisplay(f"Skipped, the networks cannot run here: {here.line}")
             return
-        self.test_a_film_goes_the_whole_way()
+        for test in (self.test_the_panel_leads_a_film_the_whole_way, self.test_a_script_gets_the_same_answer):
+            self.setUp()
+            test()
+        self.delayDisplay("Test passed")
 
-    def test_a_film_goes_the_whole_way(self) -> None:
-        """Sample, find, estimate, explain, correct, estimate again, table, CSV, save and reload."""
+    def test_the_panel_leads_a_film_the_whole_way(self) -> None:
+        """Sample, find, estimate, explain, correct, undo, Live, table, save and reload, all by its widgets."""
+        selftest.throughThePanel(self.delayDisplay)
+
+    def test_a_script_gets_the_same_answer(self) -> None:
+        """What the panel does, with `KneeBoneAgeLogic` alone."""
         logic = KneeBoneAgeLogic()
         try:
-            self._whole_way(logic)
+            selftest.byScript(logic, self.delayDisplay)
         finally:
             logic.close()
-
-    def _whole_way(self, logic: KneeBoneAgeLogic) -> None:
-        self.delayDisplay("A sample is drawn and read")
-        film = logic.loadSample("school age", "SampleFilm")
-        logic.wait(logic.readFilm(film))
-        known = scene.facts(film)
-        assert (known.sex, known.view) == ("M", "frontal")
-        assert round(known.age_months or 0) == 102
-
-        self.delayDisplay("The knees are found and estimated")
-        logic.wait(logic.estimate(film))
-        knees = scene.knees(film)
-        assert [scene.crop_of(knee)["side"] for knee in knees] == ["R", "L"]
-        for knee in knees:
-            assert scene.result(knee) is not None
-            assert not scene.is_out_of_date(knee)
-            assert scene.chart_of(knee) is not None
-        table = scene.results_table(slicer.mrmlScene)
-        assert table.GetNumberOfRows() == 2
-
-        self.delayDisplay("A knee is explained")
-        logic.wait(logic.explain(knees[0]))
-        heat = slicer.util.arrayFromVolume(scene.saliency_of(knees[0]))
-        assert heat.shape == slicer.util.arrayFromVolume(film).shape
-        assert float(heat.max()) > 0.5
-
-        self.delayDisplay("A square is corrected, and its result is out of date")
-        x, y, z = knees[0].GetCenter()
-        before = scene.crop_of(knees[0])
-        knees[0].SetCenter(x + 6 * film.GetSpacing()[0], y, z)
-        scene.keep_square(knees[0])
-        assert scene.crop_of(knees[0])["origin"] == "corrected"
-        assert scene.is_out_of_date(knees[0])
-        assert not scene.is_out_of_date(knees[1])
-        logic.wait(logic.estimate(film))
-        assert not scene.is_out_of_date(knees[0])
-        assert table.GetNumberOfRows() == 2
-        scene.undo(film)
-        assert scene.crop_of(knees[0]) == before
-        assert len(scene.csv_text(table).splitlines()) == 3
-
-        self.delayDisplay("The scene is saved and loaded again")
-        results = [scene.result(knee) for knee in knees]
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "scene.mrb")
-            assert slicer.util.saveScene(path)
-            slicer.mrmlScene.Clear()
-            slicer.util.loadScene(path)
-        film = slicer.util.getNode("SampleFilm")
-        assert [scene.result(knee) for knee in scene.knees(film)] == results
-        assert scene.saliency_of(scene.knees(film)[0]) is not None
-        assert scene.results_table(slicer.mrmlScene).GetNumberOfRows() == 2
-        self.delayDisplay("Test passed")

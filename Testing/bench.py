@@ -75,7 +75,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     estimator = Estimator.load(given.bundle, device="cpu")
     networks = bare_networks(estimator)
-    size = estimator.config.image_size
+    size = estimator.folds[0].window_px(estimator.config.image_size)  # what the networks look at
     found: dict[str, object] = {
         "threads": given.threads,
         "networks": f"{len(networks)} x {estimator.config.backbone} at {size}",

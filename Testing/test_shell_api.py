@@ -127,8 +127,10 @@ def test_a_member_used_while_running_is_compared_by_the_class_it_is_used_on(api)
 
 def test_the_module_names_nothing_that_the_application_lacks(api):
     files = [MODULE / "KneeBoneAge.py", *sorted((MODULE / "KneeBoneAgeWidgets").glob("*.py"))]
-    files += [MODULE / "KneeBoneAgeLib" / name for name in ("scene.py", "installation.py")]
-    files = [file for file in files if file.exists()]
+    files += [
+        *sorted((MODULE / "KneeBoneAgeLib" / "scene").glob("*.py")),
+        MODULE / "KneeBoneAgeLib" / "installation.py",
+    ]
     assert api.unknown_names(files, sorted((MODULE / "Resources" / "UI").glob("*.ui"))) == []
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating[Any]]
 Box = tuple[float, float, float, float]
 
-SIZE_PX = 160
-"""Side of the network's input in pixels."""
+SIZE_PX = 200
+"""Side of a cut crop in pixels; the network looks at the middle of it (`network.AgeNetworkConfig.field`)."""
 
 WIDTH_FACTOR = 2.0
 """Side of a crop in condylar (small children: metaphyseal) widths."""

@@ -87,9 +87,11 @@ def _grad_cam(fold: BoneAge, image: Tensor) -> Tensor:
 
     layer = fold.network.backbone.stages[CAM_STAGE]
     cells = LayerGradCam(fold, layer).attribute(image).abs()
-    return functional.interpolate(cells, size=image.shape[2:], mode="bicubic", align_corners=False)[
-        0, 0
-    ].detach()
+    window = fold.network.window_px(image.shape[-1])
+    values = functional.interpolate(cells, size=(window, window), mode="bicubic", align_corners=False)
+    before = (image.shape[-1] - window) // 2
+    after = image.shape[-1] - window - before
+    return functional.pad(values, (before, after, before, after))[0, 0].detach()
 
 
 def _integrated_gradients(fold: BoneAge, image: Tensor) -> Tensor:

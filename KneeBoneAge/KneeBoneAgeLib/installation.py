@@ -1,7 +1,7 @@
 """What the networks need, what of it is installed, and the steps that would install the rest.
 
 Facts and plans only: nothing here imports what it looks for, and nothing is installed. The module asks the person
-and carries the steps out.
+and carries the steps out, each as a child process that can be cancelled.
 """
 
 from __future__ import annotations
@@ -9,32 +9,47 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import re
+import shutil
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .problems import INSTALL, Problem
+from .words import mark as _
+from .words import tell
 
 REQUIREMENTS_FILE = Path(__file__).parent.parent / "Resources" / "requirements.txt"
 BY_PYTORCH_EXTENSION = ("torch", "torchvision")
+LIGHT_THE_TORCH = "light-the-torch>=0.5"
+"""With it the PyTorch extension finds the build for the graphics card (its ``installTorch``)."""
 NEVER_REPLACED = ("numpy", "SimpleITK")
 """Slicer's own builds: an installation that wants another version must fail rather than replace them."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package with the least version that is needed (None: any) and the one that was found."""
+    """A package with the least version that is needed (None: any) and the one that was found.
+
+    Attributes
+    ----------
+    whole : False when an installation of it was interrupted.
+    """
 
     name: str
     least: str | None
     found: str | None
+    whole: bool = True
 
     @property
     def state(self) -> str:
-        """ "present", "missing" or "old"."""
+        """ "present", "missing", "half" or "old"."""
         if self.found is None:
             return "missing"
+        if not self.whole:
+            return "half"
         return "old" if self.least and release(self.found) < release(self.least) else "present"
 
     @property
@@ -56,7 +71,7 @@ class Installation:
     python: str = ""
 
     def lacking(self, state: str | None = None) -> tuple[Package, ...]:
-        """Those that are missing or too old, or one of the two."""
+        """Those that are not usable, or those in one state."""
         return tuple(p for p in self.packages if p.state != "present" and state in (None, p.state))
 
     @cached_property
@@ -68,15 +83,21 @@ class Installation:
         """The state in one line for the panel."""
         if self.ready:
             torch = next((p.found for p in self.packages if p.name == "torch"), None)
-            return f"Everything is installed (PyTorch {torch})." if torch else "Everything is installed."
-        missing = [p.name for p in self.lacking("missing")]
-        old = [f"{p.name} {p.found} (needs {p.least})" for p in self.lacking("old")]
-        parts = [
-            f"Not installed: {', '.join(missing)}" if missing else "",
-            f"too old: {', '.join(old)}" if old else "",
-        ]
-        text = "; ".join(part for part in parts if part)
-        return f"{text[0].upper()}{text[1:]}."
+            if torch is None:
+                return tell(_("Everything is installed."))
+            return tell(_("Everything is installed (PyTorch {version})."), version=torch)
+        missing = ", ".join(p.name for p in self.lacking("missing"))
+        half = ", ".join(p.name for p in self.lacking("half"))
+        old = ", ".join(
+            tell(_("{name} {found} (needs {least})"), name=p.name, found=p.found, least=p.least)
+            for p in self.lacking("old")
+        )
+        parts = (
+            tell(_("Not installed: {names}."), names=missing) if missing else "",
+            tell(_("Only half installed: {names}."), names=half) if half else "",
+            tell(_("Too old: {names}."), names=old) if old else "",
+        )
+        return " ".join(filter(None, parts))
 
     def has(self, name: str) -> bool:
         """Whether a package is there in a sufficient version."""
@@ -87,12 +108,17 @@ class Installation:
         package = next(p for p in self.packages if p.name == name)
         words = "PyTorch" if name == "torch" else name
         if package.state == "missing":
-            raise Problem("missing", f"{words} is not installed.", INSTALL)
+            raise Problem("missing", _("{name} is not installed."), INSTALL, name=words)
+        if package.state == "half":
+            raise Problem("missing", _("{name} is only half installed."), INSTALL, name=words)
         if package.state == "old":
             raise Problem(
                 "old",
-                f"{words} {package.found} is too old; {package.least} or later is needed.",
-                "Open the Model section and press Install; it says how to renew it.",
+                _("{name} {found} is too old; {least} or later is needed."),
+                _("Open the Model section and press Install; it says how to renew it."),
+                name=words,
+                found=package.found,
+                least=package.least,
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -111,16 +137,11 @@ class Step:
 
     Attributes
     ----------
-    what : "pytorch": ``PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False)``;
-        "packaging": ``slicer.packaging.pip_ensure(slicer.packaging.load_requirements(requirements),
-        skip_packages=["torch", "torchvision"], constraints=..., requester="KneeBoneAge")``;
-        "pip": ``slicer.util.pip_install(arguments)``;
-        "person": nothing to run, the words say what the person does; the steps end there.
     words : what it does, one sentence.
-    arguments : of pip, one word each.
+    arguments : of the Python interpreter that runs as a child process; empty where there is nothing to run, the
+        words say what the person does, and the steps end there.
     """
 
-    what: str
     words: str
     arguments: tuple[str, ...] = ()
 
@@ -169,10 +190,35 @@ def installed_version(name: str) -> str | None:
         return None
 
 
+def is_whole(distribution: importlib.metadata.Distribution) -> bool:
+    """Whether an installation went to its end: pip writes who installed it, and the list of files, last of all."""
+    return distribution.read_text("INSTALLER") is not None or distribution.read_text("RECORD") is not None
+
+
 def look(path: Path = REQUIREMENTS_FILE) -> Installation:
     """What is installed now, of what the requirements name."""
-    packages = tuple(Package(name, least, installed_version(name)) for name, least in required(path))
-    return Installation(packages, platform.python_version())
+    packages = []
+    for name, least in required(path):
+        version = installed_version(name)
+        whole = version is None or is_whole(importlib.metadata.distribution(name))
+        packages.append(Package(name, least, version, whole))
+    return Installation(tuple(packages), platform.python_version())
+
+
+def half_installed() -> frozenset[Path]:
+    """Folders of metadata (``….dist-info``) that interrupted installations have left."""
+    places = {Path(place) for place in sys.path}
+    folders = (folder for place in places if place.is_dir() for folder in place.glob("*.dist-info"))
+    last = ("INSTALLER", "RECORD")
+    return frozenset(folder for folder in folders if not any((folder / name).exists() for name in last))
+
+
+def forget(folders: Iterable[Path]) -> tuple[str, ...]:
+    """Remove such folders, so that pip installs anew what they name; the names."""
+    folders = sorted(folders)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return tuple(folder.name.partition("-")[0] for folder in folders)
 
 
 def constraints() -> str:
@@ -186,7 +232,6 @@ def plan(
     installation: Installation,
     *,
     pytorch_extension: bool,
-    slicer_packaging: bool,
     constraints_file: str | Path,
     wheels: str | Path | None = None,
 ) -> Plan:
@@ -195,48 +240,63 @@ def plan(
     Parameters
     ----------
     pytorch_extension : whether ``PyTorchUtils`` can be imported.
-    slicer_packaging : whether ``slicer.packaging`` exists (Slicer 5.12 and later).
     constraints_file : a file that holds `constraints`, written by the caller.
     wheels : folder of wheels for an installation without network; pip takes everything from there.
     """
     lacking = installation.lacking()
     if not lacking:
         return Plan("", ())
+    names = ", ".join(p.name for p in lacking)
+    held = ("--constraint", str(constraints_file))
+    if wheels is not None:
+        arguments = ("--no-index", "--find-links", str(wheels), *held, *(p.requirement for p in lacking))
+        words = tell(_("Installing {names} from {folder}, without network…"), names=names, folder=wheels)
+        question = _("Install {names} from the folder {folder}? Nothing is downloaded.")
+        return Plan(tell(question, names=names, folder=wheels), (Step(words, _pip(*arguments)),))
     torch = [p for p in lacking if p.name in BY_PYTORCH_EXTENSION]
     others = [p for p in lacking if p.name not in BY_PYTORCH_EXTENSION]
-    names = ", ".join(p.name for p in lacking)
-    if wheels is not None:
-        arguments = ("--no-index", "--find-links", str(wheels), *_pip_arguments(lacking, constraints_file))
-        step = Step("pip", f"Install {names} from {wheels}, without network.", arguments)
-        return Plan(f"Install {names} from the folder {wheels}? Nothing is downloaded.", (step,))
+    by_person = _what_the_person_does(torch, pytorch_extension)
+    if by_person:
+        return Plan(by_person, (Step(by_person),))
     steps: list[Step] = []
-    old = next((p for p in torch if p.state == "old"), None)
-    if old is not None:
-        how = (
-            "Open the module PyTorch Util, uninstall PyTorch, restart Slicer and press Install here again."
-            if pytorch_extension
-            else "Install the extension PyTorch in the Extensions Manager, restart Slicer, uninstall PyTorch in its "
-            "module PyTorch Util, restart again and press Install here."
-        )
-        words = f"{old.name} {old.found} is too old, {old.least} is needed. {how}"
-        return Plan(words, (Step("person", words),))
-    if torch and not pytorch_extension:
-        words = (
-            "PyTorch is installed by the extension PyTorch: install it in the Extensions Manager, restart Slicer and "
-            "press Install here again. Without network, choose a folder of wheels."
-        )
-        return Plan(words, (Step("person", words),))
     if torch:
-        steps.append(Step("pytorch", "Install PyTorch through the PyTorch extension (up to 3 GB)."))
+        # As the PyTorch extension does it, but in a process that can be watched and cancelled.
+        steps.append(Step(tell(_("Installing light-the-torch…")), _pip(*held, LIGHT_THE_TORCH)))
+        arguments = ("-m", "light_the_torch", "install", *held, *(p.requirement for p in torch))
+        steps.append(Step(tell(_("Installing PyTorch (up to 3 GB)…")), arguments))
     if others:
-        words = f"Install {', '.join(p.name for p in others)} from the Python package index."
-        what = "packaging" if slicer_packaging else "pip"
-        steps.append(Step(what, words, _pip_arguments(tuple(others), constraints_file)))
-    size = "up to 3 GB" if torch else "about 100 MB"
-    return Plan(
-        f"Download and install {names} ({size})? Slicer's numpy and SimpleITK stay as they are.", tuple(steps)
-    )
+        listed = ", ".join(p.name for p in others)
+        words = tell(_("Installing {names} from the Python package index…"), names=listed)
+        steps.append(Step(words, _pip(*held, *(p.requirement for p in others))))
+    size = tell(_("up to 3 GB")) if torch else tell(_("about 100 MB"))
+    question = _("Download and install {names} ({size})? Slicer's numpy and SimpleITK stay as they are.")
+    return Plan(tell(question, names=names, size=size), tuple(steps))
 
 
-def _pip_arguments(packages: tuple[Package, ...], constraints_file: str | Path) -> tuple[str, ...]:
-    return ("--constraint", str(constraints_file), *(package.requirement for package in packages))
+def _what_the_person_does(torch: list[Package], pytorch_extension: bool) -> str:
+    """What must be done by hand before PyTorch can be installed; empty when nothing must."""
+    old = next((p for p in torch if p.state == "old"), None)
+    if old is not None and pytorch_extension:
+        sentence = _(
+            "{name} {found} is too old, {least} is needed. Open the module PyTorch Util, uninstall PyTorch, restart "
+            "Slicer and press Install here again."
+        )
+    elif old is not None:
+        sentence = _(
+            "{name} {found} is too old, {least} is needed. Install the extension PyTorch in the Extensions Manager, "
+            "restart Slicer, uninstall PyTorch in its module PyTorch Util, restart again and press Install here."
+        )
+    elif torch and not pytorch_extension:
+        return tell(
+            _(
+                "PyTorch is installed by the extension PyTorch: install it in the Extensions Manager, restart Slicer "
+                "and press Install here again. Without network, choose a folder of wheels."
+            )
+        )
+    else:
+        return ""
+    return tell(sentence, name=old.name, found=old.found, least=old.least)
+
+
+def _pip(*arguments: str) -> tuple[str, ...]:
+    return ("-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments)

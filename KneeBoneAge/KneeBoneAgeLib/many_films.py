@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from .errors import FilmError
 from .problems import Problem, problem_of
+from .words import mark as _
 
 TYPED = ("sex", "age_months", "side")
 
@@ -34,7 +35,7 @@ def run(list_file: str, out: TextIO) -> int:
         wanted = _read_list(list_file)
         films = _films(wanted)
         send(of=len(films))
-        send(progress="Loading PyTorch…")
+        send(progress=_("Loading PyTorch…"))
         _estimate_all(films, wanted, send)
     except Exception as error:  # the caller gets words, not a traceback
         problem = problem_of(error)
@@ -49,14 +50,14 @@ def run(list_file: str, out: TextIO) -> int:
 
 
 def _read_list(list_file: str) -> Mapping[str, Any]:
+    choose = _("Choose a folder of films.")
     try:
         wanted = json.loads(Path(list_file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Problem(
-            "usage", f"{list_file}: no list of films ({error})", "Choose a folder of films."
-        ) from None
+        no_list = _("{file}: no list of films ({error})")
+        raise Problem("usage", no_list, choose, file=list_file, error=str(error)) from None
     if not isinstance(wanted, dict) or not isinstance(wanted.get("films"), list):
-        raise Problem("usage", f"{list_file}: no list of films", "Choose a folder of films.")
+        raise Problem("usage", _("{file}: no list of films"), choose, file=list_file)
     return wanted
 
 
@@ -70,7 +71,9 @@ def _films(wanted: Mapping[str, Any]) -> list[tuple[Path, Mapping[str, Any]]]:
         for path in film_paths([given["file"]]):
             films.setdefault(path, given)
     if not films:
-        raise Problem("usage", "No film was found.", "Choose a folder with DICOM, PNG, JPEG or TIFF films.")
+        raise Problem(
+            "usage", _("No film was found."), _("Choose a folder with DICOM, PNG, JPEG or TIFF films.")
+        )
     return list(films.items())
 
 
@@ -84,11 +87,11 @@ def _estimate_all(films: list[tuple[Path, Mapping[str, Any]]], wanted: Mapping[s
     from .radiograph import read_film, with_known
     from .report.records import Run, error_result, estimate_results
 
-    send(progress="Loading the model…")
+    send(progress=_("Loading the model…"))
     estimator = Estimator.load(folder_of(wanted.get("bundle")), wanted.get("device") or "auto")
     run_facts = Run.of(estimator.bundle)
     said = dict(films)
-    with closing(read_ahead([path for path, _ in films], read_film)) as read:
+    with closing(read_ahead([path for path, _known in films], read_film)) as read:
         for number, (path, film) in enumerate(read, start=1):
             if isinstance(film, FilmError):
                 results = [error_result(str(path), film.reason, run_facts)]

@@ -1,7 +1,8 @@
 """The age network: what the picture says about bone age, times what sex and chronological age say.
 
 The ConvNeXt (timm) gives for either sex a log-likelihood over month bins, log p(image | bone age, sex): crops lie
-alike, so its last maps are read pooled and place by place. A small network of numbers gives
+alike, so its last maps are read pooled and place by place; and since maturing shows in breadths, heights and lines, it
+finds the landmarks that these are measured between. A small network of numbers gives
 log p(bone age | chronological age, sex). Their sum, normalised, is the posterior (Bayes). So either number may be
 missing: without an age the prior is the marginal one, without a sex both are summed over.
 """
@@ -9,7 +10,7 @@ missing: without an age the prior is the marginal one, without a sex both are su
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import timm
@@ -30,29 +31,39 @@ def encode_sex(sex: str | None) -> int:
 class AgeNetworkConfig:
     """Everything that rebuilds an `AgeNetwork`; JSON-able by `to_json` and back by `from_json`.
 
-    `backbone_options` are timm's own keyword arguments; `image_size` is the side of the crop in pixels.
-    `map_channels` are what the last stages' maps are squeezed to before they are read place by place (none: they
-    are not), `map_features` what is read from them.
+    `backbone_options` are timm's own keyword arguments; `image_size` is the side of the crop in pixels, `field` the
+    share of it, around the joint, that is looked at. `map_channels` are what the last stages' maps are squeezed to
+    before they are read place by place (none: they are not), `map_features` what is read from them, `map_rank` of what
+    rank that reading is (0: full; a finished network is stored smaller with less). `points` is how
+    many landmarks are found (none: no landmarks), `point_width` and `point_features` size their reader.
     """
 
     backbone: str = "convnext_atto"
     backbone_options: dict[str, Any] = field(
         default_factory=lambda: {"ls_init_value": None, "act_layer": "relu"}
     )
-    image_size: int = 160
+    image_size: int = 200
+    field: float = 0.8
     bins: int = 120
     spline_knots: int = 24
     prior_width: int = 32
     prior_parts: int = 5
     map_channels: tuple[int, ...] = (8, 40)
     map_features: int = 128
+    map_rank: int = 0
+    points: int = 48
+    point_width: int = 32
+    point_features: int = 160
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "map_channels": list(self.map_channels)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AgeNetworkConfig:
-        return cls(**{**values, "map_channels": tuple(values.get("map_channels", ()))})
+        """What `to_json` gave; a part that is not named is one that this network does not have."""
+        absent = {"map_channels": (), "points": 0, "field": 1.0}
+        known = {**absent, **values}
+        return cls(**{**known, "map_channels": tuple(known["map_channels"])})
 
 
 def bin_centres(bins: int) -> Tensor:
@@ -78,7 +89,12 @@ class MapReader(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], cells: Sequence[int], squeezed: Sequence[int], features: int
+        self,
+        channels: Sequence[int],
+        cells: Sequence[int],
+        squeezed: Sequence[int],
+        features: int,
+        rank: int = 0,
     ) -> None:
         super().__init__()
         self.cells = list(cells)
@@ -87,7 +103,9 @@ class MapReader(nn.Module):
             for wide, narrow in zip(channels, squeezed, strict=True)
         )
         read = sum(narrow * side**2 for narrow, side in zip(squeezed, cells, strict=True))
-        self.linear = nn.Linear(read, features)
+        self.linear: nn.Module = nn.Linear(read, features)
+        if rank:
+            self.linear = nn.Sequential(nn.Linear(read, rank, bias=False), nn.Linear(rank, features))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (B, C, S, S), one a stage; of another side than trained with they are resampled."""
@@ -98,6 +116,70 @@ class MapReader(nn.Module):
                 narrow = functional.interpolate(narrow, (side, side), mode="bilinear", align_corners=False)
             places.append(narrow.flatten(1))
         return torch.relu(self.linear(torch.cat(places, 1)))
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where landmarks were found: `places` (B, P, 2) as (x, y), -1 to 1 across the crop, and `log_share`
+    (B, P, cells): how likely each cell of a grid of `side` x `side` over the window is to hold one."""
+
+    places: Tensor
+    log_share: Tensor
+    side: int
+
+
+class PointReader(nn.Module):
+    """Maps of all stages → landmarks, and features (B, F) of where they lie and what they look like.
+
+    A coarse-to-fine sum of the maps gives one heat-map a landmark; its soft maximum is the place to a fraction of a
+    cell. The network gets the places, the shape coordinates of Bookstein (1986) on the femoral metaphysis (its two
+    edges are the first two landmarks), which no shift, turn or scale changes, and the maps' values at the places.
+    """
+
+    DESCRIBED = 8
+
+    def __init__(self, channels: Sequence[int], points: int, width: int, features: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(1, wide), nn.Conv2d(wide, width, 1)) for wide in channels
+        )
+        self.merge = nn.Conv2d(width, width, 3, padding=1)
+        self.heat = nn.Conv2d(width, points, 1)
+        self.describe = nn.Conv2d(width, self.DESCRIBED, 1)
+        self.linear = nn.Linear(points * (5 + self.DESCRIBED), features)
+
+    def forward(self, maps: Sequence[Tensor], field: float) -> tuple[Tensor, Points]:
+        """Maps (B, C, S, S), fine to coarse, of a window of `field` crops."""
+        merged: Tensor | None = None
+        for lateral, one in zip(reversed(self.lateral), reversed(maps), strict=True):
+            here = lateral(one)
+            if merged is not None:
+                here = here + functional.interpolate(
+                    merged, here.shape[-2:], mode="bilinear", align_corners=False
+                )
+            merged = here
+        assert merged is not None
+        merged = torch.relu(self.merge(torch.relu(merged)))
+        log_share = torch.log_softmax(4 * self.heat(merged).flatten(2), dim=-1)
+        share = log_share.exp()
+        side = merged.shape[-1]
+        along = ((torch.arange(side, device=share.device) + 0.5) * (2 / side) - 1) * field
+        grid = torch.stack([along.repeat(side), along.repeat_interleave(side)], dim=-1)
+        places = share @ grid
+        looks = share @ self.describe(merged).flatten(2).transpose(1, 2)
+        surest = share.amax(-1, keepdim=True)
+        read = torch.cat([4 * places, 4 * shape_coordinates(places), looks, surest], dim=-1)
+        return torch.relu(self.linear(read.flatten(1))), Points(places, log_share, side)
+
+
+def shape_coordinates(places: Tensor) -> Tensor:
+    """Points (B, P, 2) → (B, P, 2) in the frame whose baseline goes from point 0 at (-0.5, 0) to 1 at (0.5, 0)."""
+    base = places[:, 1] - places[:, 0]
+    away = places - (places[:, :1] + places[:, 1:2]) / 2
+    square = (base**2).sum(-1)[:, None] + 0.02  # keeps what is not yet found from growing without bounds
+    along = (away * base[:, None]).sum(-1) / square
+    across = (away[..., 1] * base[:, None, 0] - away[..., 0] * base[:, None, 1]) / square
+    return torch.stack([along, across], dim=-1)
 
 
 class LikelihoodHead(nn.Module):
@@ -169,11 +251,28 @@ class AgePrior(nn.Module):
         return torch.where(known[:, None, None], mixture, self.marginal.expand_as(mixture))
 
 
+def with_map_rank(network: AgeNetwork, rank: int) -> AgeNetwork:
+    """The same network with the map reader's weights as the nearest product of that rank (Eckart, Young 1936)."""
+    reader = network.map_reader
+    if reader is None or network.config.map_rank:
+        return network
+    smaller = AgeNetwork(replace(network.config, map_rank=rank))
+    state = network.state_dict()
+    weight, bias = (state.pop(f"map_reader.linear.{name}") for name in ("weight", "bias"))
+    left, strength, right = torch.linalg.svd(weight.float(), full_matrices=False)
+    root = strength[:rank].sqrt()
+    state["map_reader.linear.0.weight"] = root[:, None] * right[:rank]
+    state["map_reader.linear.1.weight"] = left[:, :rank] * root
+    state["map_reader.linear.1.bias"] = bias
+    smaller.load_state_dict(state)
+    return smaller.eval()
+
+
 class AgeNetwork(nn.Module):
     """Crop, sex and chronological age → distribution over month bins.
 
     >>> network = AgeNetwork(AgeNetworkConfig())
-    >>> p = network(torch.zeros(1, 1, 160, 160), torch.tensor([2]), torch.tensor([float("nan")]))
+    >>> p = network(torch.zeros(1, 1, 200, 200), torch.tensor([2]), torch.tensor([float("nan")]))
     >>> p.shape
     torch.Size([1, 120])
     """
@@ -190,26 +289,45 @@ class AgeNetwork(nn.Module):
         )
         self.backbone = backbone
         self.feature_count: int = backbone.num_features
-        self.map_reader: MapReader | None = None
-        self.map_stages = list(range(len(backbone.stages)))[-len(config.map_channels) :]
-        if config.map_channels:
-            about = [backbone.feature_info[stage] for stage in self.map_stages]
-            self.map_reader = MapReader(
-                [a["num_chs"] for a in about],
-                [config.image_size // a["reduction"] for a in about],
-                config.map_channels,
-                config.map_features,
-            )
-            self.feature_count += config.map_features
+        stages = [backbone.feature_info[stage] for stage in range(len(backbone.stages))]
+        last = stages[len(stages) - len(config.map_channels) :]
+        self.map_reader = MapReader(
+            [stage["num_chs"] for stage in last],
+            [self.window_px(config.image_size) // stage["reduction"] for stage in last],
+            config.map_channels,
+            config.map_features,
+            config.map_rank,
+        ) if config.map_channels else None  # fmt: skip
+        self.point_reader = PointReader(
+            [stage["num_chs"] for stage in stages], config.points, config.point_width, config.point_features
+        ) if config.points else None  # fmt: skip
+        self.feature_count += config.map_features * bool(config.map_channels)
+        self.feature_count += config.point_features * bool(config.points)
         self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots)
         self.prior = AgePrior(config.bins, config.prior_width, config.prior_parts)
 
+    def window_px(self, side: int) -> int:
+        """Side in pixels of the middle of a crop of `side` pixels that the backbone sees."""
+        return round(self.config.field * side)
+
     def features(self, image: Tensor) -> Tensor:
-        """Normalised crops (B, 1, S, S) → pooled features, then what was read place by place, (B, F)."""
-        if self.map_reader is None:
-            return self.backbone(image)
-        last, maps = self.backbone.forward_intermediates(image, indices=self.map_stages)
-        return torch.cat([self.backbone.forward_head(last), self.map_reader(maps)], dim=1)
+        """Normalised crops (B, 1, S, S) → pooled features, what was read place by place and at landmarks, (B, F)."""
+        return self.see(image)[0]
+
+    def see(self, image: Tensor) -> tuple[Tensor, Points | None]:
+        """The features, and the landmarks where the network finds them."""
+        side = image.shape[-1]
+        window = self.window_px(side)
+        margin = (side - window) // 2
+        image = image[..., margin : margin + window, margin : margin + window]
+        last, maps = self.backbone.forward_intermediates(image)
+        features, points = [self.backbone.forward_head(last)], None
+        if self.map_reader is not None:
+            features.append(self.map_reader(maps[len(maps) - len(self.config.map_channels) :]))
+        if self.point_reader is not None:
+            read, points = self.point_reader(maps, window / side)
+            features.append(read)
+        return torch.cat(features, dim=1), points
 
     def log_likelihood(self, features: Tensor) -> Tensor:
         """Features (B, F) → log p(image | bone age, sex), (B, 2, bins)."""

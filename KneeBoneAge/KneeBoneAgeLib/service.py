@@ -3,8 +3,12 @@
 Started as ``python -m KneeBoneAgeLib.service`` by the Slicer module, which never imports torch itself. A request
 ``{"id": 3, "do": "estimate", ...}`` is answered by any number of ``{"id": 3, "progress": "..."}`` and then by
 ``{"id": 3, "done": {...}}`` or ``{"id": 3, "error": {"kind", "message", "way_out"}}``. Requests are handled one
-at a time, cancelling is ending the process, and the end of the input ends it too. Only these lines go to the
-standard output; whatever libraries print goes to the standard error, which is the log.
+at a time, cancelling is ending the process, and the end of the input ends it too. As soon as a request has come,
+``{"id": 3, "got": true}`` says so. Only these lines go to the standard output; whatever libraries print goes to the
+standard error, which is the log.
+
+Where a launcher does not hand its standard input on, ``--requests FILE`` reads the requests from the lines that
+are appended to a file.
 
 ``python -m KneeBoneAgeLib.service --films LIST.json`` runs over many films instead, one line a finished film.
 
@@ -13,15 +17,18 @@ Nothing heavy is imported at file scope: ``check`` answers where nothing is inst
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .problems import CHOOSE_CPU, Problem, problem_of
+from .words import mark as _
 
 if TYPE_CHECKING:
     from .chosen_film import Chosen, Seen
@@ -32,6 +39,10 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 Say = Callable[[str], None]
+
+IDLE_S = 15 * 60.0
+"""After so long without a request, a process that reads them from a file leaves."""
+LOOK_AGAIN_S = 0.02
 
 
 class Service:
@@ -45,6 +56,7 @@ class Service:
             "read": self.read,
             "find": self.find,
             "estimate": self.estimate,
+            "charts": self.charts,
             "explain": self.explain,
             "bundle": self.bundle,
             "bundles": self.bundles,
@@ -57,7 +69,13 @@ class Service:
         action = self.actions.get(request.get("do", ""))
         if action is None:
             known = ", ".join(self.actions)
-            raise Problem("usage", f"unknown request {request.get('do')!r}", f"Use one of {known}.")
+            raise Problem(
+                "usage",
+                _("unknown request {request}"),
+                _("Use one of {known}."),
+                request=repr(request.get("do")),
+                known=known,
+            )
         return action(request, say)
 
     def forget(self) -> None:
@@ -74,7 +92,7 @@ class Service:
         found = look()
         devices = ["cpu"]
         if found.has("torch"):
-            say("Looking for a graphics card…")
+            say(_("Looking for a graphics card…"))
             devices = _devices()
         return {**found.to_json(), "devices": devices}
 
@@ -88,7 +106,7 @@ class Service:
         """The knees of a film, or the reason why there is none."""
         film = self._chosen(request, say).film
         estimator = self._load(request, say)
-        say("Looking for the knees…")
+        say(_("Looking for the knees…"))
         return _found(estimator.find(film))
 
     def estimate(self, request: Mapping[str, Any], say: Say) -> Answer:
@@ -101,17 +119,35 @@ class Service:
         if request.get("crops"):
             finding = _given(_crops(request["crops"], film))
         else:
-            say("Looking for the knees…")
+            say(_("Looking for the knees…"))
             finding = estimator.find(film)
-        say("Estimating…")
+        say(_("Estimating…"))
         found = estimator.estimate(film, finding.knees)
         results = estimate_results(chosen.name, found, Run.of(estimator.bundle))
-        dark = request.get("theme") == "dark"
         return {
             **_found(finding),
             "bundle_sha256": estimator.bundle.sha256,
-            "records": _with_charts(found, results, estimator, dark),
+            "records": _with_distributions(found, results, estimator.bundle.manifest.architecture.months_to),
         }
+
+    def charts(self, request: Mapping[str, Any], say: Say) -> Answer:
+        """A chart of each record with its distribution, as PNG in ``folder``. Neither torch nor the film is needed."""
+        from .report.chart import chart
+        from .report.records import Result
+
+        names = {field.name for field in dataclasses.fields(Result)}
+        paths = []
+        for index, record in enumerate(request["records"]):
+            spread = record["distribution"]
+            result = Result(**{name: value for name, value in record.items() if name in names})
+            path = Path(request["folder"], f"chart-{os.getpid()}-{request.get('id', 0)}-{index}.png")
+            path.write_bytes(
+                chart(
+                    spread["probabilities"], result, spread["months_to"], dark=request.get("theme") == "dark"
+                )
+            )
+            paths.append(str(path))
+        return {"charts": paths}
 
     def explain(self, request: Mapping[str, Any], say: Say) -> Answer:
         """Saliency of one knee as a .npy file of the film's rows and columns, 0 to 1."""
@@ -123,9 +159,15 @@ class Service:
 
         method = request.get("method") or "integrated-gradients"
         if method not in METHODS:
-            raise Problem("usage", f"unknown method {method!r}", f"Choose {' or '.join(METHODS)}.")
+            raise Problem(
+                "usage",
+                _("unknown method {method}"),
+                _("Choose one of {known}."),
+                method=repr(method),
+                known=", ".join(METHODS),
+            )
         (crop,) = _crops([request.get("crop")], film)
-        say("Explaining…")
+        say(_("Explaining…"))
         values = explain(estimator, film, crop, method)
         folder = Path(
             request.get("folder") or os.path.dirname(str(request["film"].get("pixels") or "")) or "."
@@ -153,9 +195,9 @@ class Service:
         source, into = request.get("file") or request.get("folder"), request.get("into")
         if not source or not into:
             raise Problem(
-                "usage", "install_bundle needs file and into", "Choose a bundle's zip file or folder."
+                "usage", _("install_bundle needs file and into"), _("Choose a bundle's zip file or folder.")
             )
-        say("Checking the bundle…")
+        say(_("Checking the bundle…"))
         return described(install(source, into))
 
     def sample(self, request: Mapping[str, Any], say: Say) -> Answer:
@@ -164,8 +206,14 @@ class Service:
 
         name = request.get("name")
         if name not in SAMPLES:
-            raise Problem("usage", f"unknown sample {name!r}", f"Choose one of {', '.join(SAMPLES)}.")
-        say("Drawing a phantom child…")
+            raise Problem(
+                "usage",
+                _("unknown sample {name}"),
+                _("Choose one of {known}."),
+                name=repr(name),
+                known=", ".join(SAMPLES),
+            )
+        say(_("Drawing a phantom child…"))
         return {"file": str(draw_sample(str(name), Path(request.get("folder") or ".")))}
 
     def _chosen(self, request: Mapping[str, Any], say: Say) -> Chosen:
@@ -175,17 +223,19 @@ class Service:
         try:
             return choose(seen, request["film"])
         except ValueError as error:  # a typed fact that cannot be
-            raise Problem("usage", str(error), "Correct it in the Film section.") from None
+            raise Problem(
+                "usage", "{error}", _("Correct it in the Film section."), error=str(error)
+            ) from None
 
     def _seen(self, request: Mapping[str, Any], say: Say) -> Seen:
         from .chosen_film import see, stamp
 
         wanted = request.get("film")
         if not isinstance(wanted, Mapping):
-            raise Problem("usage", "the request names no film", "Choose a film.")
+            raise Problem("usage", _("the request names no film"), _("Choose a film."))
         key = stamp(wanted)
         if self._film is None or self._film[0] != key:
-            say("Reading the film…")
+            say(_("Reading the film…"))
             self._film = key, see(wanted)
         return self._film[1]
 
@@ -199,16 +249,18 @@ class Service:
         if self._estimator is None or self._estimator[0] != key:
             self._estimator = None
             if self._estimator is None and "torch" not in sys.modules:
-                say("Loading PyTorch…")
+                say(_("Loading PyTorch…"))
             _need_torch()
-            say("Loading the model…")
+            say(_("Loading the model…"))
             from .bundle import load_bundle
             from .estimator import Estimator, choose_device
 
             try:
                 choose_device(device)
             except ValueError:
-                raise Problem("usage", f"There is no device {device!r} here.", CHOOSE_CPU) from None
+                raise Problem(
+                    "usage", _("There is no device {device} here."), CHOOSE_CPU, device=repr(device)
+                ) from None
             self._estimator = key, Estimator(load_bundle(folder), device)
         return self._estimator[1]
 
@@ -251,22 +303,24 @@ def _crops(wanted: Iterable[Any], film: Film) -> list[KneeCrop]:
             crops.append(KneeCrop((float(x), float(y)), **values))
         except (KeyError, TypeError, AttributeError) as error:
             raise Problem(
-                "usage", f"a crop cannot be understood ({error!r})", "Give centre_px and side_px."
+                "usage",
+                _("a crop cannot be understood ({error})"),
+                _("Give centre_px and side_px."),
+                error=repr(error),
             ) from None
         except ValueError as error:
-            raise Problem("crop", str(error), "Reset the square or draw a new one.") from None
+            way_out = _("Reset the square or draw a new one.")
+            raise Problem("crop", "{error}", way_out, error=str(error)) from None
     if not any(inside_fraction(crop.box_px, film.pixels.shape) > 0 for crop in crops):
         raise Problem(
             "crop",
-            "The square lies outside of the film.",
-            "Drag it onto the knee, or reset it to the automatic one.",
+            _("The square lies outside of the film."),
+            _("Drag it onto the knee, or reset it to the automatic one."),
         )
     return crops
 
 
 def _found(finding: Any) -> Answer:
-    import dataclasses
-
     from .segmentation import FIBULA_UNCLEAR
 
     unclear = any(note.startswith(FIBULA_UNCLEAR) for note in finding.notes)
@@ -281,24 +335,16 @@ def _found(finding: Any) -> Answer:
     return {"knees": knees, "reason": finding.reason, "notes": list(finding.notes)}
 
 
-def _with_charts(found: Any, results: list[Any], estimator: Estimator, dark: bool) -> list[Answer]:
-    import base64
-    import dataclasses
-
-    from .report.chart import chart
-
+def _with_distributions(found: Any, results: list[Any], months_to: float) -> list[Answer]:
     records = []
-    end = estimator.bundle.manifest.architecture.months_to
     for index, result in enumerate(results):
         record = dataclasses.asdict(result)
         if found.knees:
             knee = found.knees[index]
-            picture = chart(knee.probabilities, result, end, dark=dark)
+            probabilities = [round(float(p), 6) for p in knee.probabilities]
             record |= {
-                "probabilities": [round(float(p), 6) for p in knee.probabilities],
-                "bin_months": [round(float(month), 3) for month in knee.bin_months],
+                "distribution": {"probabilities": probabilities, "months_to": months_to},
                 "fold_months": [round(month, 2) for month in knee.fold_months],
-                "chart": base64.b64encode(picture).decode(),
             }
         records.append(record)
     return records
@@ -322,8 +368,9 @@ def serve(requests: Iterable[str], out: TextIO, service: Service | None = None) 
         try:
             request = json.loads(line)
             if not isinstance(request, dict):
-                raise Problem("usage", "a request is a JSON object", "Send one object a line.")
+                raise Problem("usage", _("a request is a JSON object"), _("Send one object a line."))
             number = request.get("id")
+            send(number, got=True)
             if request.get("do") == "quit":
                 send(number, done={})
                 return
@@ -355,12 +402,29 @@ def main(arguments: list[str] | None = None) -> int:
         from .many_films import run
 
         return run(arguments[1], out)
-    serve(_lines(), out)
+    if arguments[:1] == ["--requests"] and len(arguments) == 2:
+        serve(appended_lines(Path(arguments[1])), out)
+    else:
+        serve(iter(sys.stdin.readline, ""), out)
     return 0
 
 
-def _lines() -> Iterator[str]:
-    yield from iter(sys.stdin.readline, "")
+def appended_lines(path: Path, idle_s: float = IDLE_S) -> Iterator[str]:
+    """Whole lines of a file as they are appended, until it is gone or nothing has come for ``idle_s`` seconds.
+
+    Nobody ends a process whose input is a file, so it has to leave by itself.
+    """
+    rest, last = b"", time.monotonic()
+    with path.open("rb") as stream:
+        while path.exists() and time.monotonic() - last < idle_s:
+            new = stream.read()
+            if not new:
+                time.sleep(LOOK_AGAIN_S)
+                continue
+            *lines, rest = (rest + new).split(b"\n")
+            for line in lines:
+                yield line.decode("utf-8", "replace")
+            last = time.monotonic()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
+import os
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import qt
@@ -13,7 +13,13 @@ from slicer.i18n import tr as _
 from KneeBoneAgeLib import scene
 
 from .panel import Panel, Task
-from .wording import AMBER, details, headline, knee_name, say
+from .wording import amber, details, headline, is_dark, knee_name, say
+from .worker import Request
+
+CHART_PX = (340, 110)
+"""Place of a chart, whose picture has twice as many pixels."""
+MOST_CHARTS = 24
+"""Pictures kept, the newest."""
 
 
 class AgePanel(Panel):
@@ -22,35 +28,32 @@ class AgePanel(Panel):
     def __init__(self, ui: Any, module: Any) -> None:
         super().__init__(ui, module)
         self.task = Task(module, ui.estimateButton, ui.ageStatus, self._ask, self._answered)
-        self.cards: list[Card] = []
-        self._shown: list[Any] = []
+        self.charts = Charts(module)
+        self._made: list[Card] = []
         self._tried: list[str] = []
         self._asked: Any = None
         self._film: Any = None
 
+    @property
+    def cards(self) -> list[Card]:
+        """The cards that are seen; those of a film with more knees are kept for later."""
+        return [card for card in self._made if card.knee is not None]
+
     def refresh(self) -> None:
         self.task.show(self.module.not_ready)
-        film, sha = self.module.film, self.module.logic.bundle_sha256
+        film = self.module.film
         if film is not self._film:
             self._film = film
             if not self.task.running:
                 say(self.ui.ageStatus)
-        knees = [node for node in scene.knees(film) if scene.result(node) is not None]
-        shown = [
-            (
-                node.GetID(),
-                scene.crop_of(node)["side"],
-                scene.result(node),
-                scene.is_out_of_date(node, sha),
-                sha,
-            )
-            for node in knees
-        ]
-        if shown != self._shown:
-            self._shown = shown
-            self._draw(knees, sha)
+        answered = [knee for knee in self.module.shown if knee.record is not None]
+        self._made += [Card(self.ui.cards) for _more in answered[len(self._made) :]]
+        for card, knee in zip(self._made, [*answered, *[None] * len(self._made)], strict=False):
+            card.show(knee)
+        self.ui.cards.visible = bool(answered)
+        self.charts.show(self.cards)
         if self.ui.liveBox.checked:
-            self._keep_up(film, sha)
+            self._keep_up(film)
 
     def _ask(self) -> Any:
         self._asked = self.module.film
@@ -62,7 +65,7 @@ class AgePanel(Panel):
             if self._asked is self.module.film:
                 say(self.ui.ageStatus, _("There is no knee to estimate on this film."))
 
-    def _keep_up(self, film: Any, sha: str | None) -> None:
+    def _keep_up(self, film: Any) -> None:
         """Estimate again what is out of date, once for each state; never during a drag."""
         if (
             self.task.running
@@ -71,77 +74,128 @@ class AgePanel(Panel):
             or not self.module.open
         ):
             return
-        stale = [
-            node
-            for node in scene.knees(film)
-            if scene.result(node) is None or scene.is_out_of_date(node, sha)
-        ]
-        state = [scene.request_key(film, node, sha) for node in stale]
+        stale = [knee.node for knee in self.module.shown if knee.record is None or knee.out_of_date]
+        state = [scene.request_key(film, node, self.module.logic.bundle_sha256) for node in stale]
         if state and state != self._tried:
             self._tried = state
             self.task.start(self._ask())
-
-    def _draw(self, knees: list[Any], sha: str | None) -> None:
-        for card in self.cards:
-            card.remove()
-        self.cards = [Card(self.ui.cards, node, sha) for node in knees]
-        self.ui.cards.visible = bool(self.cards)
 
 
 class Card:
     """The answer for one knee: headline, interval, difference, chart, and whether it is out of date."""
 
-    def __init__(self, parent: Any, node: Any, sha: str | None) -> None:
-        record = scene.result(node) or {}
-        self.out_of_date = scene.is_out_of_date(node, sha)
+    def __init__(self, parent: Any) -> None:
+        self.knee: scene.Knee | None = None
+        self._drawn: tuple[str, ...] = ()
         self.frame = qt.QFrame()
         self.frame.frameShape = qt.QFrame.StyledPanel
-        self.frame.enabled = True
         column = qt.QVBoxLayout(self.frame)
         column.setSpacing(3)
         parent.layout().addWidget(self.frame)
-        title = f"<b>{escape(knee_name(scene.crop_of(node)['side']))}</b>"
-        if self.out_of_date:
-            title += f' <span style="color:{AMBER}">{escape(_("out of date: press Estimate"))}</span>'
-        self.title = _line(column, title)
-        self.headline = _line(column, f"<big><b>{escape(headline(record))}</b></big>")
-        self.headline.enabled = not self.out_of_date
-        self.details = _line(column, "<br>".join(escape(line) for line in details(record)))
-        self.chart = self._chart(column, node)
+        self.title, self.headline, self.details = _line(column), _line(column), _line(column)
+        self.chart = qt.QLabel()
+        self.chart.setFixedSize(*CHART_PX)
+        self.chart.toolTip = _(
+            "Distribution over bone age with its interval; the dashed line is the chronological age."
+        )
+        column.addWidget(self.chart)
+        self.picture = ""
+
+    @property
+    def out_of_date(self) -> bool:
+        return self.knee is not None and self.knee.out_of_date
 
     @property
     def text(self) -> str:
         """All that the card says, for tests and screen readers."""
         return "\n".join(label.text for label in (self.title, self.headline, self.details))
 
-    def remove(self) -> None:
-        self.frame.hide()
-        self.frame.setParent(None)
-        self.frame.deleteLater()
+    def show(self, knee: scene.Knee | None) -> None:
+        """Say the answer for a knee; None hides the card."""
+        if knee != self.knee or amber() not in self._drawn[-1:]:
+            self.knee = knee
+            self.frame.visible = knee is not None
+            if knee is not None:
+                self._draw(knee, knee.record or {})
 
-    def _chart(self, column: Any, node: Any) -> Any:
-        picture = scene.chart_of(node)
-        if picture is None:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "chart.png")
-            path.write_bytes(picture)
-            pixmap = qt.QPixmap(str(path))
-        pixmap.setDevicePixelRatio(2.0)
-        label = qt.QLabel()
-        label.setPixmap(pixmap)
-        label.enabled = not self.out_of_date
-        label.toolTip = _(
-            "Distribution over bone age with its interval; the dashed line is the chronological age."
+    def show_chart(self, picture: str, pixmap: Any) -> None:
+        """Show a picture, or none while it is being drawn; ``picture`` says which one it is."""
+        if picture != self.picture:
+            self.picture = picture
+            self.chart.clear()
+            if pixmap is not None:
+                self.chart.setPixmap(pixmap)
+
+    def _draw(self, knee: scene.Knee, record: dict[str, Any]) -> None:
+        title = f"<b>{escape(knee_name(knee.crop['side']))}</b>"
+        if knee.out_of_date:
+            title += f' <span style="color:{amber()}">{escape(_("out of date: press Estimate"))}</span>'
+        texts = (
+            title,
+            f"<big><b>{escape(headline(record))}</b></big>",
+            "<br>".join(escape(line) for line in details(record)),
         )
-        column.addWidget(label)
-        return label
+        for label, text, drawn in zip(
+            (self.title, self.headline, self.details), texts, self._drawn or ("",) * 3, strict=False
+        ):
+            if text != drawn:
+                label.text = text
+        self._drawn = (*texts, amber())
+        self.headline.enabled = self.chart.enabled = not knee.out_of_date
 
 
-def _line(column: Any, text: str) -> Any:
+class Charts:
+    """Pictures of distributions, drawn by the child process after the numbers are shown, and kept."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self._pixmaps: dict[str, Any] = {}
+        self._asked: set[str] = set()
+
+    def show(self, cards: list[Card]) -> None:
+        """Put the charts into the cards, and ask for those that are not drawn yet."""
+        missing = []
+        for card in cards:
+            picture = self._name(card.knee)
+            pixmap = self._pixmaps.get(picture)
+            card.show_chart(picture if pixmap is not None else "", pixmap)
+            card.chart.visible = bool(picture)
+            if picture and pixmap is None and picture not in self._asked:
+                missing.append((picture, card.knee.node))  # type: ignore[union-attr]
+        if missing and not self.module.missing:
+            self._ask(missing)
+
+    def _name(self, knee: scene.Knee | None) -> str:
+        """Which picture a knee has: of its record, in the colours of the application; "" without a distribution."""
+        if knee is None or not scene.distribution_of(knee.node):
+            return ""
+        return json.dumps([knee.node.GetID(), knee.record, is_dark()])
+
+    def _ask(self, missing: list[tuple[str, Any]]) -> None:
+        names = [name for name, _node in missing]
+        self._asked.update(names)
+        request = self.module.logic.drawCharts([node for _name, node in missing], is_dark())
+        request.then(lambda request: self._drawn(request, names))
+
+    def _drawn(self, request: Request, names: list[str]) -> None:
+        if request.answer is None:
+            if request.problem is not None and request.problem.kind == "cancelled":
+                self._asked.difference_update(names)
+            return
+        for name, path in zip(names, request.answer["charts"], strict=True):
+            pixmap = qt.QPixmap(path)
+            pixmap.setDevicePixelRatio(2.0)
+            self._pixmaps[name] = pixmap
+            os.unlink(path)
+        for name in list(self._pixmaps)[:-MOST_CHARTS]:
+            del self._pixmaps[name]
+            self._asked.discard(name)
+        self.module.later()
+
+
+def _line(column: Any) -> Any:
     label = qt.QLabel()
     label.textFormat = qt.Qt.RichText
-    label.text = text
     label.wordWrap = True
     label.textInteractionFlags = qt.Qt.TextSelectableByMouse
     column.addWidget(label)

@@ -7,6 +7,7 @@ from typing import Any
 
 import qt
 import slicer
+import vtk
 from slicer.util import VTKObservationMixin
 
 from KneeBoneAgeLib import scene
@@ -16,7 +17,7 @@ SETTLE_MS = 300
 
 
 class Corrections(VTKObservationMixin):
-    """Calls ``changed`` at once when a square moves, and again when it has been settled.
+    """Calls ``changed`` at once when a square moves or is given an answer, and again when it has been settled.
 
     Parameters
     ----------
@@ -47,6 +48,7 @@ class Corrections(VTKObservationMixin):
             (kind.PointModifiedEvent, self._on_moved),
             (kind.PointStartInteractionEvent, self._on_start),
             (kind.PointEndInteractionEvent, self._on_end),
+            (vtk.vtkCommand.ModifiedEvent, self._on_modified),
         )
         # By the node itself: after a scene was loaded, another node has the identity of one that is gone.
         for identity in [one for one, node in self._nodes.items() if wanted.get(one) is not node]:
@@ -75,6 +77,10 @@ class Corrections(VTKObservationMixin):
     def _on_moved(self, node: Any, _event: Any) -> None:
         self._moved[node.GetID()] = node
         self._timer.start()
+        self._changed()
+
+    def _on_modified(self, _node: Any, _event: Any) -> None:
+        """A new answer, also one that a script has asked for."""
         self._changed()
 
     def _on_start(self, node: Any, _event: Any) -> None:

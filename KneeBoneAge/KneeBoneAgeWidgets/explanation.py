@@ -27,11 +27,13 @@ class ExplanationPanel(Panel):
         self._knee: Any = None
 
     def refresh(self) -> None:
-        knee = self.module.knee
+        knee = self.module.selected
         shown = self.shown()
-        if shown is not None and (scene.film_of(shown) is not self.module.film or self._stale(knee)):
+        stale = self._stale(knee, shown)
+        if shown is not None and (scene.film_of(shown) is not self.module.film or stale):
             self._lay(None)
             shown = None
+            stale = self._stale(knee, None)
             if not self.task.running:
                 say(self.ui.explanationStatus)
         reason = self.module.not_ready
@@ -47,7 +49,7 @@ class ExplanationPanel(Panel):
                 self.ui.explanationStatus,
                 _("{knee}: a hint where the bone age comes from, not a proof.").format(knee=name),
             )
-        elif not self.task.running and knee is not None and self._stale(knee):
+        elif not self.task.running and stale:
             say(self.ui.explanationStatus, _("The explanation is out of date: press Show."))
 
     def press(self, *_checked: Any) -> None:
@@ -68,12 +70,11 @@ class ExplanationPanel(Panel):
         views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
         return next((heat for heat in map(_over, views) if heat is not None), None)
 
-    def _stale(self, knee: Any) -> bool:
-        """A map of another crop, bundle or method, or of a knee that is not the selected one."""
+    def _stale(self, knee: Any, shown: Any) -> bool:
+        """A map of another crop, bundle or method, or one that is shown and not that of the selected knee."""
         if knee is None:
             return False
         heat = scene.saliency_of(knee)
-        shown = self.shown()
         if shown is not None and shown is not heat:
             return True
         if heat is None:
@@ -82,7 +83,9 @@ class ExplanationPanel(Panel):
         return scene.method_of(heat) != self._method() or scene.saliency_is_out_of_date(knee, sha)
 
     def _ready(self, knee: Any) -> bool:
-        return knee is not None and scene.saliency_of(knee) is not None and not self._stale(knee)
+        return (
+            knee is not None and scene.saliency_of(knee) is not None and not self._stale(knee, self.shown())
+        )
 
     def _method(self) -> str:
         return str(self.module.parameters.method.value)

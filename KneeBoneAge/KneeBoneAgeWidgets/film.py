@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from KneeBoneAgeLib import scene
 from KneeBoneAgeLib.scene_values import SPACING_MM
+from KneeBoneAgeLib.words import tell
 
 from .panel import Panel, report
 from .wording import say
@@ -61,6 +62,7 @@ class FilmPanel(Panel):
 
     def refresh(self) -> None:
         film, wrong = self.module.film, self.module.film_problem
+        self._hide_maps()
         known = scene.facts(film) if film is not None else scene.Facts()
         usable = film is not None and wrong is None
         if usable and known.source is None:
@@ -84,6 +86,12 @@ class FilmPanel(Panel):
             button.visible = typed
         self._say(film, wrong, known)
 
+    def is_seen(self) -> bool:
+        """Whether a slice view shows the film."""
+        views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        film = self.module.film
+        return film is not None and any(view.GetBackgroundVolumeID() == film.GetID() for view in views)
+
     def show_film(self, alone: bool = False) -> None:
         """Lay the film into the slice views, whole; ``alone`` in the red view only."""
         film = self.module.film
@@ -93,6 +101,13 @@ class FilmPanel(Panel):
         if alone:
             slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
         slicer.util.setSliceViewerLayers(background=film, fit=True, rotateToVolumePlane=True)
+
+    def _hide_maps(self) -> None:
+        """Leave saliency maps out of the selector."""
+        maps = [heat.GetID() for heat in scene.saliency_maps(slicer.mrmlScene)]
+        listed = self.ui.filmSelector.sortFilterProxyModel()
+        if list(listed.hiddenNodeIDs) != maps:
+            listed.hiddenNodeIDs = maps
 
     def _say(self, film: Any, wrong: str | None, known: scene.Facts) -> None:
         label = self.ui.filmStatus
@@ -114,7 +129,7 @@ class FilmPanel(Panel):
                 True,
             )
         else:
-            say(label, "\n".join(known.notes))
+            say(label, "\n".join(tell(note) for note in known.notes))
 
     def _origin(self, known: scene.Facts, name: str) -> str:
         if getattr(known, name) is None:

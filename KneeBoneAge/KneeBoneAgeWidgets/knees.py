@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from KneeBoneAgeLib import scene
+from KneeBoneAgeLib.words import tell
 
 from .panel import Panel, Task
 from .wording import origin_name, say, side_name
@@ -41,15 +42,15 @@ class KneesPanel(Panel):
         ui.deleteButton.clicked.connect(self.delete)
 
     def refresh(self) -> None:
-        film, knee = self.module.film, self.module.knee
+        film, knee = self.module.film, self.module.selected
         if film is not self._film:
             self._film = film
             if not self.task.running:
                 say(self.ui.kneesStatus)
-        self._knees = scene.knees(film)
+        self._knees = [one.node for one in self.module.shown]
         rows = [
-            (node.GetID(), crop["side"], _confidence(crop), origin_name(crop["origin"]))
-            for node, crop in ((node, scene.crop_of(node)) for node in self._knees)
+            (one.node.GetID(), one.crop["side"], _confidence(one.crop), origin_name(one.crop["origin"]))
+            for one in self.module.shown
         ]
         if rows != self._shown:
             self._shown = rows
@@ -78,7 +79,7 @@ class KneesPanel(Panel):
     def tell_nothing(self, film: Any, reason: str | None) -> None:
         """Say that there is no knee on this film, and why."""
         self._nothing[film] = _("{reason} Press Add to mark a knee by hand, or choose another film.").format(
-            reason=_sentence(reason or _("No knee was found."))
+            reason=_sentence(tell(reason) if reason else _("No knee was found."))
         )
 
     def add(self, *_checked: Any) -> None:

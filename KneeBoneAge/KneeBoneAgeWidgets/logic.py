@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import slicer
 
 from KneeBoneAgeLib import scene
 
+from .wording import speak
 from .worker import Problem, Request, Worker
 
 
@@ -30,6 +32,7 @@ class Estimating:
     """
 
     def __init__(self, process: Any = None) -> None:
+        speak()
         self.worker = Worker(process)
         self.bundle = ""
         self.device = "auto"
@@ -40,6 +43,10 @@ class Estimating:
             "Models",
         )
         self._folder = tempfile.TemporaryDirectory(prefix="KneeBoneAge-")
+
+    def cardAt(self, path: str) -> dict[str, Any] | None:
+        """The card of the model in a folder; None when it is not listed."""
+        return next((card for card in self.cards if card["path"] == path), None)
 
     @property
     def card(self) -> dict[str, Any] | None:
@@ -110,6 +117,14 @@ class Estimating:
 
         return self._ask_of(film, "explain", crop=scene.crop_of(knee), method=method).then(keep)
 
+    def drawCharts(self, nodes: Sequence[Any], dark: bool = False) -> Request:
+        """Draw the distributions of knees; the answer's ``charts`` are pictures in files, in their order."""
+        records = [
+            {**(scene.result(node) or {}), "distribution": scene.distribution_of(node)} for node in nodes
+        ]
+        theme = "dark" if dark else "light"
+        return self.worker.ask("charts", records=records, theme=theme, folder=self._folder.name)
+
     def readBundles(self) -> Request:
         """Read the cards of the default model and of those in the folder of models."""
 
@@ -139,7 +154,7 @@ class Estimating:
             table = scene.results_table(slicer.mrmlScene)
             for knee, key, record in zip(knees, keys, request.answer["records"], strict=False):
                 if slicer.mrmlScene.IsNodePresent(knee):
-                    scene.store_result(knee, record, record.get("chart"), _with_bundle(key, request.answer))
+                    scene.store_result(knee, record, _with_bundle(key, request.answer))
                     scene.append_row(table, knee)
 
         return self._ask_of(film, "estimate", crops=[scene.crop_of(knee) for knee in knees]).then(keep)

@@ -7,18 +7,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from KneeBoneAgeLib import scene
+from KneeBoneAgeLib.words import tell
 
+from .dicom_series import SeriesList
 from .panel import Panel, report
 from .wording import headline, knee_name, say
 from .worker import SERVICE, Problem, ServiceProcess, message_of
-
-RADIOGRAPHS = ("CR", "DX", "RG")
-"""DICOM modalities of films."""
 
 
 class ManyFilmsPanel(Panel):
@@ -29,7 +27,6 @@ class ManyFilmsPanel(Panel):
         self.process = ServiceProcess() if process is None else process
         self.process.on_line, self.process.on_log, self.process.on_end = self._line, self._log, self._ended
         self._folder = tempfile.TemporaryDirectory(prefix="KneeBoneAge-")
-        self._series: list[str] = []
         self._counts: dict[str, int] = {}
         self._finished = False
         self.running = False
@@ -37,8 +34,8 @@ class ManyFilmsPanel(Panel):
         ui.stopButton.clicked.connect(self.stop)
         ui.folderPath.currentPathChanged.connect(lambda *_path: module.later())
         ui.folderChoice.toggled.connect(lambda *_checked: module.later())
-        ui.databaseChoice.toggled.connect(lambda on: self._list_series() if on else None)
-        ui.seriesTable.itemChanged.connect(lambda *_item: module.later())
+        self.series = SeriesList(ui, module.later)
+        ui.databaseChoice.toggled.connect(lambda on: self.series.read() if on else self.series.close())
         ui.manyProgress.visible = False
         ui.manyLog.visible = False
         self._tip = ui.startButton.toolTip
@@ -53,15 +50,14 @@ class ManyFilmsPanel(Panel):
         )
         from_database = self.ui.databaseChoice.checked
         self.ui.folderPath.enabled = not from_database and not self.running
-        self.ui.seriesTable.visible = from_database and bool(self._series)
-        self.ui.seriesTable.enabled = not self.running
+        self.series.show(from_database, enabled=not self.running)
         self.ui.folderChoice.enabled = self.ui.databaseChoice.enabled = not self.running
 
     def start(self, *_checked: Any) -> None:
         if self.running or self._reason():
             return
         if self.ui.databaseChoice.checked:
-            films = self._selected_files()
+            films = self.series.files()
         else:
             films = [self.ui.folderPath.currentPath]
             self.ui.folderPath.addCurrentPathToHistory()
@@ -89,6 +85,7 @@ class ManyFilmsPanel(Panel):
 
     def close(self) -> None:
         self.process.kill()
+        self.series.close()
         self.running = False
 
     def _reason(self) -> str | None:
@@ -96,53 +93,9 @@ class ManyFilmsPanel(Panel):
         if self.module.missing:
             return str(self.module.missing)
         if self.ui.databaseChoice.checked:
-            return None if self._selected_files() else _("Select series of the DICOM database first.")
+            return None if self.series.checked else _("Select series of the DICOM database first.")
         path = self.ui.folderPath.currentPath
         return None if path and Path(path).is_dir() else _("Choose a folder of films first.")
-
-    def _list_series(self) -> None:
-        """The radiographs of the DICOM database."""
-        database = slicer.dicomDatabase
-        found = []
-        if database is not None and database.isOpen:
-            for patient in database.patients():
-                for study in database.studiesForPatient(patient):
-                    found += [(uid, study) for uid in database.seriesForStudy(study)]
-        rows = []
-        for uid, _study in found:
-            files = database.filesForSeries(uid)
-            if files and database.fileValue(files[0], "0008,0060") in RADIOGRAPHS:
-                date = database.fileValue(files[0], "0008,0020")
-                rows.append(
-                    (uid, database.fileValue(files[0], "0008,0060"), date, database.descriptionForSeries(uid))
-                )
-        rows.sort(key=lambda row: row[2])
-        self._series = [row[0] for row in rows]
-        table = self.ui.seriesTable
-        table.blockSignals(True)
-        table.setRowCount(len(rows))
-        for number, (_uid, modality, date, description) in enumerate(rows):
-            first = qt.QTableWidgetItem(modality)
-            first.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled)
-            first.setCheckState(qt.Qt.Unchecked)
-            table.setItem(number, 0, first)
-            table.setItem(number, 1, qt.QTableWidgetItem(date))
-            table.setItem(number, 2, qt.QTableWidgetItem(description))
-        table.blockSignals(False)
-        self.ui.databaseLabel.text = (
-            _("{count} radiographs; check those to estimate").format(count=len(rows))
-            if rows
-            else _("no radiographs; import them in the DICOM module")
-        )
-        self.module.later()
-
-    def _selected_files(self) -> list[str]:
-        table = self.ui.seriesTable
-        files: list[str] = []
-        for row, uid in enumerate(self._series):
-            if table.item(row, 0).checkState() == qt.Qt.Checked:
-                files += slicer.dicomDatabase.filesForSeries(uid)
-        return files
 
     def _line(self, line: str) -> None:
         message = message_of(line)
@@ -152,12 +105,11 @@ class ManyFilmsPanel(Panel):
         if "records" in message:
             self._film_done(message)
         elif "progress" in message:
-            say(self.ui.manyStatus, message["progress"])
+            say(self.ui.manyStatus, tell(message["progress"]))
         elif "error" in message:
-            error = message["error"]
             self._finished = True
             self.running = False
-            report(self.ui.manyStatus, Problem(error["kind"], error["message"], error.get("way_out", "")))
+            report(self.ui.manyStatus, Problem.from_json(message["error"]))
             self._quiet()
         elif message.get("finished"):
             self._finished = True
@@ -170,7 +122,7 @@ class ManyFilmsPanel(Panel):
         for record in message["records"]:
             self._counts[record["status"]] = self._counts.get(record["status"], 0) + 1
             scene.append_record(table, record, film=Path(record["file"]).name)
-            said = headline(record) if record["status"] == "ok" else record.get("reason") or ""
+            said = headline(record) if record["status"] == "ok" else tell(record.get("reason") or "")
             name = Path(record["file"]).name
             knee = knee_name(record.get("side")) if record.get("knee_index") else ""
             self._log(": ".join(part for part in (name, knee, said) if part))

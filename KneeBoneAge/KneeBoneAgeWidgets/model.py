@@ -22,7 +22,8 @@ class ModelPanel(Panel):
         self._asked: Request | None = None
         self._shown: list[Any] = []
         self._source = ""
-        self._absent = False
+        self._wanted: str | None = None
+        self._said_absent = False
         self.task = Task(
             module, ui.installBundleButton, ui.modelStatus, self._copy, self._copied, self.install_bundle
         )
@@ -55,14 +56,40 @@ class ModelPanel(Panel):
         self.ui.cardText.visible = bool(text)
         self.ui.openFolderButton.enabled = card is not None
         self.task.show(module.missing)
-        asked = self._asked is not None and self._asked.finished
-        self._say_absent(asked and bool(cards) and card is None)
+        absent = self.problem()
+        if absent:
+            say(self.ui.modelStatus, absent, problem=True)
+        elif self._said_absent:
+            say(self.ui.modelStatus)
+        self._said_absent = bool(absent)
         if card and card.get("error"):
             say(
                 self.ui.modelStatus,
                 _("{error}. Choose another model.").format(error=card["error"]),
                 problem=True,
             )
+
+    def choose(self, path: str) -> None:
+        """Use the model in this folder, "" for the default; one that is not listed yet as soon as it is."""
+        self._wanted = path
+        self._take_wanted()
+
+    def resolve(self) -> None:
+        """Find the scene's model on this computer; before anything is drawn."""
+        self._take_wanted()
+        wanted = self.module.parameters.model
+        card = self._card_of(wanted)
+        self.module.logic.bundle = card["path"] if card is not None and wanted else wanted
+
+    def problem(self) -> str | None:
+        """Why the scene's model cannot be used: it is not on this computer. Nothing takes its place unasked."""
+        parameters = self.module.parameters
+        if parameters is None or not parameters.model or self._card_of(parameters.model) is not None:
+            return None
+        if self._asked is None or not self._asked.finished:
+            return _("Looking for the model of this scene…")
+        words = _("The model of this scene is not on this computer ({name}). Choose another, or install it.")
+        return words.format(name=parameters.modelName or parameters.model[:12])
 
     def ask(self) -> Request:
         """Ask for the cards of all models."""
@@ -100,6 +127,24 @@ class ModelPanel(Panel):
             self._asked = None
         self.module.later()
 
+    def _take_wanted(self) -> None:
+        """Keep name and content of the chosen model in the scene: its place is another one on another computer."""
+        parameters = self.module.parameters
+        if self._wanted is None or parameters is None:
+            return
+        card = self.module.logic.cardAt(self._wanted)
+        if self._wanted == "" or (card is not None and card.get("is_default")):
+            parameters.model = parameters.modelName = ""
+        elif card is not None:
+            parameters.model, parameters.modelName = card.get("sha256") or "", card["name"]
+        else:
+            return
+        self._wanted = None
+
+    def _card_of(self, sha256: str) -> dict[str, Any] | None:
+        cards = self.module.logic.cards
+        return next((card for card in cards if card.get("sha256") == sha256), None)
+
     def _list(self, cards: list[dict[str, Any]]) -> None:
         box = self.ui.bundleBox
         box.blockSignals(True)
@@ -115,21 +160,11 @@ class ModelPanel(Panel):
     def _choose(self, card: dict[str, Any] | None) -> None:
         """Show the model in use; none when the one of a loaded scene is not here, so that every other can be chosen."""
         box = self.ui.bundleBox
-        index = self._shown.index(card) if card in self._shown else -1
+        index = self._shown.index(card) if card in self._shown and not self.problem() else -1
         if box.currentIndex != index:
             box.blockSignals(True)
             box.currentIndex = index
             box.blockSignals(False)
-
-    def _say_absent(self, absent: bool) -> None:
-        if absent:
-            words = _(
-                "The model of this scene is not on this computer ({path}). Choose another, or install it."
-            )
-            say(self.ui.modelStatus, words.format(path=self.module.logic.bundle), problem=True)
-        elif self._absent:
-            say(self.ui.modelStatus)
-        self._absent = absent
 
     def _chosen(self, *_index: Any) -> None:
         index = self.ui.bundleBox.currentIndex

@@ -52,6 +52,7 @@ class Task:
     ) -> None:
         self.module, self.button, self.status, self._ask, self._done = module, button, status, ask, done
         self.label, self.tip = button.text, button.toolTip
+        self._drawn: tuple[str, bool, str] | None = None
         self.request: Request | None = None
         button.clicked.connect(press or self.press)
 
@@ -73,11 +74,11 @@ class Task:
 
     def show(self, reason: str | None) -> None:
         """Draw the button; ``reason`` says why it cannot be pressed now, None that it can."""
-        self.button.text = _("Cancel") if self.running else self.label
-        self.button.enabled = self.running or reason is None
-        self.button.toolTip = (
-            _("Stop it; the next request starts again.") if self.running else reason or self.tip
-        )
+        tip = _("Stop it; the next request starts again.") if self.running else reason or self.tip
+        drawn = (_("Cancel") if self.running else self.label, self.running or reason is None, tip)
+        if drawn != self._drawn:
+            self._drawn = drawn
+            self.button.text, self.button.enabled, self.button.toolTip = drawn
 
     def _progressed(self, request: Request) -> None:
         say(self.status, request.progress)
@@ -90,7 +91,8 @@ class Task:
             report(self.status, request.problem)
         else:
             self._done(request.answer or {})
-        self.module.later()
+        # Not later(): the panel would be laid out and painted once more before, with the old numbers.
+        self.module.refresh()
 
 
 def report(label: Any, problem: Problem) -> None:

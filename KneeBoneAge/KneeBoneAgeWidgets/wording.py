@@ -6,11 +6,33 @@ from html import escape
 from typing import Any
 
 import qt
+import slicer
+from slicer import i18n
 from slicer.i18n import tr as _
 
-from KneeBoneAgeLib.report.records import format_age
+from KneeBoneAgeLib import words
+from KneeBoneAgeLib.words import tell
 
-AMBER = "#b45f06"
+
+def speak() -> None:
+    """Let the library say its sentences in the application's language; translations are kept by source file."""
+    contexts = [i18n.getContext(str(file)) for file in words.files()]
+
+    def translate(sentence: str) -> str:
+        found = (i18n.translate(context, sentence) for context in contexts)
+        return next((text for text in found if text and text != sentence), sentence)
+
+    words.speak(translate)
+
+
+def is_dark() -> bool:
+    """Whether the application shows light letters on a dark ground."""
+    return bool(slicer.app.palette().color(qt.QPalette.Window).lightness() < 128)
+
+
+def amber() -> str:
+    """The colour of what a user should act on, legible on the application's ground."""
+    return "#f0a04b" if is_dark() else "#b45f06"
 
 
 def say(label: Any, text: str = "", problem: bool = False) -> None:
@@ -20,15 +42,24 @@ def say(label: Any, text: str = "", problem: bool = False) -> None:
     ----------
     problem : with a sign, for what a user should act on; plain otherwise.
     """
-    # Left to itself a label shows "&gt;" of a text without tags as it stands.
-    label.textFormat = qt.Qt.RichText if problem else qt.Qt.PlainText
-    label.text = f'<span style="color:{AMBER}">⚠</span> {escape(text)}' if problem and text else text
-    label.visible = bool(text)
+    said = f'<span style="color:{amber()}">⚠</span> {escape(text)}' if problem and text else text
+    if label.text != said:
+        # Left to itself a label shows "&gt;" of a text without tags as it stands.
+        label.textFormat = qt.Qt.RichText if problem else qt.Qt.PlainText
+        label.text = said
+    if label.isHidden() == bool(text):
+        label.visible = bool(text)
 
 
 def age(months: float) -> str:
     """``"8 y 7 m (103 months)"``."""
-    return _("{age} ({months:.0f} months)").format(age=format_age(months), months=months)
+    return _("{age} ({months:.0f} months)").format(age=years_and_months(months), months=months)
+
+
+def years_and_months(months: float) -> str:
+    """``"8 y 7 m"``."""
+    years, rest = divmod(round(months), 12)
+    return _("{years} y {months} m").format(years=years, months=rest)
 
 
 def knee_name(side: str | None) -> str:
@@ -61,13 +92,16 @@ def headline(record: dict[str, Any]) -> str:
 def details(record: dict[str, Any]) -> list[str]:
     """What stands below the headline: interval and difference, or the reason of a refusal."""
     if record.get("status") != "ok":
-        return [_("Refused: {reason}").format(reason=record.get("reason") or _("no reason was given"))]
+        reason = tell(record["reason"]) if record.get("reason") else _("no reason was given")
+        return [_("Refused: {reason}").format(reason=reason)]
     lines = []
     low, high = record.get("interval_months") or (None, None)
     if low is not None and high is not None and not record.get("mature"):
         lines.append(
             _("{level:.0%} interval: {low} to {high}").format(
-                level=record.get("interval_level") or 0.9, low=format_age(low), high=format_age(high)
+                level=record.get("interval_level") or 0.9,
+                low=years_and_months(low),
+                high=years_and_months(high),
             )
         )
     if record.get("mature"):
@@ -80,9 +114,9 @@ def _difference(record: dict[str, Any]) -> str:
     chronological, bone = record.get("chronological_age_months"), record.get("bone_age_months")
     if chronological is None:
         return _("The chronological age is not known.")
-    known = _("chronological age, {age}").format(age=format_age(chronological))
+    known = _("chronological age, {age}").format(age=years_and_months(chronological))
     if bone is None or record.get("mature"):
-        return _("Chronological age: {age}").format(age=format_age(chronological))
+        return _("Chronological age: {age}").format(age=years_and_months(chronological))
     months = round(bone - chronological)
     if months == 0:
         return _("Equal to the {known}").format(known=known)
@@ -93,4 +127,4 @@ def _difference(record: dict[str, Any]) -> str:
 def _span(months: int) -> str:
     if months == 1:
         return _("1 month")
-    return _("{months} months").format(months=months) if months < 24 else format_age(months)
+    return _("{months} months").format(months=months) if months < 24 else years_and_months(months)

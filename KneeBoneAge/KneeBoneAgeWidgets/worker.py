@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,20 +20,16 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from KneeBoneAgeLib.problems import Problem
+from KneeBoneAgeLib.words import tell
+
 MODULE_FOLDER = Path(__file__).resolve().parents[1]
 SERVICE = ("-m", "KneeBoneAgeLib.service")
-
-
-class Problem(Exception):
-    """Something that a user can act on: what is wrong, and the way out.
-
-    ``kind`` is the service's ("missing", "old", "bundle", "film", "crop", "memory", "usage", "bug"),
-    or "ended" when the process died and "cancelled" when a person ended it.
-    """
-
-    def __init__(self, kind: str, message: str, way_out: str = "") -> None:
-        super().__init__(". ".join(part.rstrip(".") for part in (message, way_out) if part))
-        self.kind, self.message, self.way_out = kind, message, way_out
+SILENT_MS = 30_000
+"""A process that has said nothing for so long after the first request does not hear; the second way gets as long."""
+WRITE_MS = 100
+IDLE_MS = 10 * 60_000
+"""A process without requests for so long ends, so that the memory of the graphics card is free for others."""
 
 
 def message_of(line: str) -> dict[str, Any] | None:
@@ -47,6 +44,9 @@ def message_of(line: str) -> dict[str, Any] | None:
 class ServiceProcess:
     """A Python child of the application; each line it writes goes to ``on_line``, its log to ``on_log``.
 
+    Requests go to its standard input. Where nothing comes back, since a launcher does not hand the input on, it is
+    started a second time with ``--requests FILE`` and reads them from there.
+
     Parameters
     ----------
     arguments : of the Python interpreter.
@@ -57,9 +57,18 @@ class ServiceProcess:
         self.on_line: Callable[[str], None] = _ignore
         self.on_log: Callable[[str], None] = _ignore
         self.on_end: Callable[[], None] = _ignore
+        self.silent = False
+        self.exit_code: int | None = None
         self._process: Any = None
         self._ended: Any = None
         self._rest = b""
+        self._unheard: list[str] = []
+        self._heard = False
+        self._file: Path | None = None
+        self._folder: Any = None
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._said_nothing)
 
     @property
     def running(self) -> bool:
@@ -78,15 +87,30 @@ class ServiceProcess:
         process.finished.connect(self._finished)
         process.errorOccurred.connect(self._failed)
         self._process, self._rest = process, b""
-        process.start(python_executable(), list(self.arguments))
+        self._unheard, self._heard, self.silent, self.exit_code = [], False, False, None
+        asks = ("--requests", str(self._file)) if self._file is not None else ()
+        if self._file is not None:
+            self._file.write_bytes(b"")
+        process.start(python_executable(), [*self.arguments, *asks])
 
     def send(self, line: str) -> None:
         """Write a line; nothing where the process could not be started, which ``on_end`` has told already."""
-        if self._process is not None:
+        if self._process is None:
+            return
+        if not self._heard:
+            self._unheard.append(line)
+            self._timer.start(SILENT_MS)
+        if self._file is None:
             self._process.write(line.encode() + b"\n")
+            if self._heard:
+                self._process.waitForBytesWritten(WRITE_MS)  # now, and not after the panel is painted
+        else:
+            with self._file.open("ab") as stream:
+                stream.write(line.encode() + b"\n")
 
     def kill(self) -> None:
         """End the process and all that it started: PythonSlicer is a launcher, its child does the work."""
+        self._timer.stop()
         process, self._process = self._process, None
         if process is None:
             return
@@ -102,6 +126,9 @@ class ServiceProcess:
         if self._process is None:
             return
         *lines, self._rest = (self._rest + bytes(self._process.readAllStandardOutput().data())).split(b"\n")
+        if lines and not self._heard:
+            self._heard, self._unheard = True, []
+            self._timer.stop()
         for line in lines:
             if line.strip():
                 self.on_line(line.decode("utf-8", "replace"))
@@ -113,14 +140,42 @@ class ServiceProcess:
                 self.on_log(line)
 
     def _finished(self, *_status: Any) -> None:
+        if self._process is None:
+            return  # a crash is told twice
         self._read()
         # Kept until the next one ends: without a reference it would be deleted in the midst of its own signal.
         self._ended, self._process = self._process, None
+        self.exit_code = int(self._ended.exitCode())
+        if self.exit_code == 0 and self._unheard and self._file is None:
+            self._ask_by_file()  # it met the end of its input at once
+            return
+        self._timer.stop()
         self.on_end()
 
     def _failed(self, *_error: Any) -> None:
         if self._process is not None and self._process.state() == qt.QProcess.NotRunning:
+            self._unheard = []  # nothing would hear a file either
             self._finished()
+            self.exit_code = None
+
+    def _said_nothing(self) -> None:
+        unheard = self._unheard
+        self.kill()
+        if self._file is None:
+            self._unheard = unheard
+            self._ask_by_file()
+        else:
+            self.silent = True
+            self.on_end()
+
+    def _ask_by_file(self) -> None:
+        logging.info("KneeBoneAge: the process does not hear its standard input; requests go through a file")
+        unheard = self._unheard
+        self._folder = tempfile.TemporaryDirectory(prefix="KneeBoneAge-")
+        self._file = Path(self._folder.name, "requests.jsonl")
+        self.start()
+        for line in unheard:
+            self.send(line)
 
 
 class Request:
@@ -175,6 +230,10 @@ class Worker:
         self._waiting: list[Request] = []
         self._current: Request | None = None
         self._number = 0
+        self._idle = qt.QTimer()
+        self._idle.setSingleShot(True)
+        self._idle.setInterval(IDLE_MS)
+        self._idle.timeout.connect(self.rest)
 
     @property
     def busy(self) -> bool:
@@ -197,6 +256,11 @@ class Worker:
         self.process.kill()
         self._fail_all(Problem("cancelled", _("Cancelled")))
 
+    def rest(self) -> None:
+        """End the process when nothing was asked for a while; the next request starts it again."""
+        if not self.busy:
+            self.process.kill()
+
     def wait(self, request: Request, seconds: float = 600) -> dict[str, Any]:
         """Process events until the answer is there, for scripts and tests.
 
@@ -215,8 +279,12 @@ class Worker:
         return request.answer or {}
 
     def _next(self) -> None:
-        if self._current is not None or not self._waiting:
+        if self._current is not None:
             return
+        if not self._waiting:
+            self._idle.start()
+            return
+        self._idle.stop()
         self._current = self._waiting.pop(0)
         self._number += 1
         if not self.process.running:
@@ -232,7 +300,8 @@ class Worker:
         if message.get("id") != self._number or request is None:
             return
         if "progress" in message:
-            request.tell(str(message["progress"]))
+            request.tell(tell(str(message["progress"])))
+        if "done" not in message and "error" not in message:
             return
         self._current = None
         error = message.get("error")
@@ -241,13 +310,7 @@ class Worker:
         else:
             if error.get("kind") == "bug":
                 self._tell_error_log()
-            request.finish(
-                problem=Problem(
-                    str(error.get("kind", "bug")),
-                    str(error.get("message", "")),
-                    str(error.get("way_out") or ""),
-                )
-            )
+            request.finish(problem=Problem.from_json(error))
         self._next()
 
     def _log(self, line: str) -> None:
@@ -260,15 +323,16 @@ class Worker:
     def _end(self) -> None:
         last = self.log[-1] if self.log else ""
         self._tell_error_log()
-        self._fail_all(
-            Problem(
-                "ended",
-                _("The estimating process ended unexpectedly{reason}").format(
-                    reason=f" ({last})" if last else ""
-                ),
-                _("Try again; if it happens again, look at the Error Log"),
-            )
-        )
+        again = _("Try again; if it happens again, look at the Error Log")
+        if getattr(self.process, "silent", False):
+            way_out = _("Restart Slicer; if it happens again, let the antivirus software allow PythonSlicer")
+            problem = Problem("ended", _("The estimating process was started, but does not answer"), way_out)
+        elif last:
+            words = _("The estimating process ended unexpectedly ({reason})")
+            problem = Problem("ended", words, again, reason=last)
+        else:
+            problem = Problem("ended", _("The estimating process ended unexpectedly"), again)
+        self._fail_all(problem)
 
     def _fail_all(self, problem: Problem) -> None:
         requests = [request for request in (self._current, *self._waiting) if request is not None]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from KneeBoneAgeLib.network import MONTHS_MAX, UNKNOWN_SEX, AgeNetwork, bin_centres
+from KneeBoneAgeLib.network import MONTHS_MAX, UNKNOWN_SEX, AgeNetwork, Points, bin_centres
 
 from .recipe import TRUE_SD_MONTHS, Recipe
 
@@ -49,6 +49,27 @@ def masked_smooth_l1(predicted: Tensor, target: Tensor) -> Tensor:
     return (error * known).sum() / known.sum().clamp(min=1)
 
 
+def point_loss(points: Points, landmarks: Tensor, field: float) -> Tensor:
+    """How far the first landmarks are from the true ones, (B, P, 2) of -1 to 1 across the crop; NaN where there is
+    none or it lies outside of the window. The sum of distance (in hundredths of the window) and of the heat-map's
+    cross-entropy with a Gaussian of 0.8 cells."""
+    known = (torch.nan_to_num(landmarks, nan=9.0).abs() < 0.97 * field).all(-1)
+    count = known.sum().clamp(min=1)
+    target = torch.where(known[..., None], torch.nan_to_num(landmarks), torch.zeros_like(landmarks)) / field
+    named = landmarks.shape[1]
+    error = functional.smooth_l1_loss(
+        50 * points.places[:, :named] / field, 50 * target, reduction="none"
+    ).sum(-1)
+    cells = (torch.arange(points.side, device=target.device) + 0.5) * (2 / points.side) - 1
+    sigma = 0.8 * 2 / points.side
+    across, down = (
+        torch.softmax(-0.5 * ((cells - target[..., axis, None]) / sigma) ** 2, -1) for axis in (0, 1)
+    )
+    gaussian = (down[..., :, None] * across[..., None, :]).flatten(2)
+    entropy = -(gaussian * points.log_share[:, :named]).sum(-1)
+    return ((error + 0.5 * entropy) * known).sum() / count
+
+
 class AgeModule(lightning.LightningModule):
     """An `AgeNetwork`, its running average `averaged` (what is kept), and heads that only training needs."""
 
@@ -68,6 +89,10 @@ class AgeModule(lightning.LightningModule):
             self.network.backbone.stem.requires_grad_(False)
             for stage in self.network.backbone.stages[: self.recipe.frozen_stages]:
                 stage.requires_grad_(False)
+            if self.network.point_reader is not None:
+                # PyTorch's GroupNorm crashes on a CPU when its weights want a gradient and its input does not.
+                for lateral in self.network.point_reader.lateral[: self.recipe.frozen_stages]:
+                    next(lateral.children()).requires_grad_(False)
 
     def start_from(self, other: AgeModule) -> None:
         """Take over the averaged weights and the training heads of another run."""
@@ -78,7 +103,7 @@ class AgeModule(lightning.LightningModule):
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of a batch: age with and without chronological age, indicators, knee or not; their sum."""
-        features = self.network.features(batch["image"])
+        features, points = self.network.see(batch["image"])
         knee = batch["knee"].bool()
         count = knee.sum().clamp(min=1)
         likelihood = self.network.log_likelihood(features)
@@ -99,8 +124,14 @@ class AgeModule(lightning.LightningModule):
                 self.knee_head(features)[:, 0], batch["knee"].float()
             ),
         }
+        found["points"] = (
+            point_loss(points, batch["landmarks"], self.network.config.field)
+            if points is not None
+            else features.new_zeros(())
+        )
         found["loss"] = (
             (found["with_age"] + found["without_age"]) / 2
+            + recipe.point_weight * found["points"]
             + 10 * recipe.indicator_weight * found["indicators"]
             + recipe.knee_weight * found["knee"]
         )

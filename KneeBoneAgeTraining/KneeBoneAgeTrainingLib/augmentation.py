@@ -5,7 +5,9 @@ The normalisation is the estimator's own (`KneeBoneAgeLib.crop.normalise`), so t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from torch.nn import functional
 from KneeBoneAgeLib.crop import normalise
 
 from .crop_cache import MARGIN
+
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,14 @@ class Jitter:
     occlusion: float = 0.1
     texture: float = 0.0  # trabecular streaks, standard deviation as a share of the bone's brightness
     lines: float = 0.0  # mean number of stray lines and edges on the bone, which are no physis
+    clouds: float = (
+        0.0  # lighter and darker areas of the bone, largest standard deviation as a share of its brightness
+    )
 
 
-def cut_out(
-    images: NDArray[np.uint8], size: int, rng: np.random.Generator | None = None, jitter: Jitter | None = None
-) -> Tensor:
-    """Cached pictures (B, S, S) → normalised crops (B, 1, size, size), float32; with `rng` jittered."""
-    picture = torch.from_numpy(images).float().div_(255)[:, None]
-    count = len(images)
+def places(count: int, rng: np.random.Generator | None = None, jitter: Jitter | None = None) -> Floats:
+    """(B, 2, 3) affine matrices from a crop to its cached picture, both -1 to 1 from edge to edge; with `rng`
+    jittered, else the crop as it was cut."""
     jitter = jitter or Jitter()
     if rng is None:
         angle = shift_x = shift_y = np.zeros(count)
@@ -49,7 +53,31 @@ def cut_out(
         scale = np.exp(rng.uniform(-jitter.scale, jitter.scale, count)) / MARGIN
         shift_x, shift_y = rng.uniform(-jitter.shift, jitter.shift, (2, count)) * 2 / MARGIN
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    matrix = np.stack([np.stack([cos, -sin, shift_x], -1), np.stack([sin, cos, shift_y], -1)], 1)
+    return np.stack([np.stack([cos, -sin, shift_x], -1), np.stack([sin, cos, shift_y], -1)], 1)
+
+
+def moved(landmarks: Floats, matrix: Floats) -> Floats:
+    """Landmarks (B, P, 2) of the crop as it was cut, in the crops that `matrix` (B, 2, 3) cuts instead."""
+    linear, shift = matrix[:, :, :2], matrix[:, None, :, 2]
+    return np.einsum("bij,bpj->bpi", np.linalg.inv(linear), landmarks / MARGIN - shift)
+
+
+def cut_out(
+    images: NDArray[np.uint8],
+    size: int,
+    rng: np.random.Generator | None = None,
+    jitter: Jitter | None = None,
+    matrix: Floats | None = None,
+) -> Tensor:
+    """Cached pictures (B, S, S) → normalised crops (B, 1, size, size), float32; with `rng` jittered.
+
+    `matrix` are the crops' own `places`, where the caller has drawn them.
+    """
+    picture = torch.from_numpy(images).float().div_(255)[:, None]
+    count = len(images)
+    jitter = jitter or Jitter()
+    if matrix is None:
+        matrix = places(count, rng, jitter)
     grid = functional.affine_grid(
         torch.from_numpy(matrix).float(), [count, 1, size, size], align_corners=False
     )
@@ -73,8 +101,9 @@ def _another_look(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Ten
     across = torch.linspace(-1, 1, size)
     slope_x, slope_y = (each(rng.normal(0, jitter.shading, count)) for _ in range(2))
     crop = crop * (1 + slope_x * across[None, None, None, :] + slope_y * across[None, None, :, None])
-    if jitter.texture or jitter.lines:
-        crop = crop + _on_bone(crop) * (_streaks(crop, rng, jitter) + _stray_lines(crop, rng, jitter))
+    if jitter.texture or jitter.lines or jitter.clouds:
+        structure = _streaks(crop, rng, jitter) + _stray_lines(crop, rng, jitter) + _clouds(crop, rng, jitter)
+        crop = crop + _on_bone(crop) * structure
     sigma = each(rng.uniform(0, jitter.blur_px, count) * (rng.random(count) < 0.6)).clamp(min=0.05)
     taps = torch.exp(-0.5 * (torch.arange(-2, 3).view(1, 1, 1, 5) / sigma) ** 2)
     taps = (taps / taps.sum(-1, keepdim=True)).view(count, 1, 1, 5)
@@ -102,23 +131,42 @@ def _on_bone(crop: Tensor) -> Tensor:
 
 def _streaks(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Tensor:
     """Trabeculae as real bone shows them: fine streaks, mostly along the limb, of unit spread times a strength."""
-    count, size = len(crop), crop.shape[-1]
-    noise = torch.from_numpy(rng.standard_normal((count, 1, size, size), dtype=np.float32))
-    frequency = torch.fft.fftfreq(size)
-    across, along = frequency[None, None, None, : size // 2 + 1].abs(), frequency[None, None, :, None]
-
-    def each(low: float, high: float) -> Tensor:
-        return torch.from_numpy(rng.uniform(low, high, count).astype(np.float32)).view(count, 1, 1, 1)
-
-    lean = each(-0.5, 0.5)
-    stretch = each(1.0, 5.0)
+    lean, stretch = _each(rng, crop, -0.5, 0.5), _each(rng, crop, 1.0, 5.0)
+    across, along = _frequencies(crop.shape[-1])
     radius = (across**2 + (stretch * (along + lean * across)) ** 2).sqrt()
-    peak = each(0.08, 0.3)
-    field = torch.fft.irfft2(
-        torch.fft.rfft2(noise) * torch.exp(-0.5 * ((radius - peak) / 0.08) ** 2), s=(size, size)
-    )
-    field = field / field.std(dim=(2, 3), keepdim=True).clamp(min=1e-6)
-    return field * each(0, 1) ** 2 * jitter.texture
+    peak = _each(rng, crop, 0.08, 0.3)
+    field = _random_field(crop, rng, torch.exp(-0.5 * ((radius - peak) / 0.08) ** 2))
+    return field * _each(rng, crop, 0, 1) ** 2 * jitter.texture
+
+
+def _clouds(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Tensor:
+    """Areas of other density as real bone shows them, 2 to 12 % of the knee's width across: patella, fossae, condyles
+    behind each other, sclerosis."""
+    size = crop.shape[-1]
+    stretch = torch.exp(_each(rng, crop, -0.7, 0.9))
+    length = size / 2 * torch.exp(_each(rng, crop, math.log(0.02), math.log(0.12)))
+    across, along = _frequencies(size)
+    radius = length * ((across * stretch) ** 2 + (along / stretch) ** 2).sqrt()
+    field = _random_field(crop, rng, torch.exp(-0.5 * (2 * math.pi * radius) ** 2 / 2))
+    return field * _each(rng, crop, 0, 1) * jitter.clouds
+
+
+def _each(rng: np.random.Generator, crop: Tensor, low: float, high: float) -> Tensor:
+    """A number for each picture, (B, 1, 1, 1)."""
+    return torch.from_numpy(rng.uniform(low, high, len(crop)).astype(np.float32)).view(-1, 1, 1, 1)
+
+
+def _frequencies(size: int) -> tuple[Tensor, Tensor]:
+    """Cycles a pixel of a real Fourier transform: across (1, 1, 1, F) and along (1, 1, S, 1)."""
+    frequency = torch.fft.fftfreq(size)
+    return frequency[None, None, None, : size // 2 + 1].abs(), frequency[None, None, :, None]
+
+
+def _random_field(crop: Tensor, rng: np.random.Generator, weight: Tensor) -> Tensor:
+    """Noise (B, 1, S, S) of unit spread with the amplitudes `weight` (B, 1, S, F) over frequency."""
+    noise = torch.from_numpy(rng.standard_normal(crop.shape, dtype=np.float32))
+    field = torch.fft.irfft2(torch.fft.rfft2(noise) * weight, s=crop.shape[-2:])
+    return field / field.std(dim=(2, 3), keepdim=True).clamp(min=1e-6)
 
 
 def _stray_lines(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from .augmentation import cut_out
+from .augmentation import cut_out, moved, places
 from .crop_cache import KNEE, CropCache
 from .recipe import TRUE_SD_MONTHS, Recipe
 
@@ -73,7 +73,9 @@ def _rows_of(
         "knee": knee,
     }
     batch = {key: torch.from_numpy(value) for key, value in arrays.items()}
-    batch["image"] = cut_out(part.cache.images(rows), size, rng, recipe.jitter)
+    matrix = places(len(rows), rng, recipe.jitter)
+    batch["landmarks"] = torch.from_numpy(moved(known.landmarks, matrix).astype(np.float32))
+    batch["image"] = cut_out(part.cache.images(rows), size, rng, recipe.jitter, matrix)
     return batch
 
 

@@ -33,6 +33,9 @@ class CropLabels:
     kind: NDArray[np.str_]  # (N,) "knee", or what else: "lateral", "hand", "implant", "photograph", …
     oracle_months: NDArray[np.float32]  # (N,) lowest error any method could reach; NaN where unknown
     oracle_no_age_months: NDArray[np.float32]  # (N,)
+    landmarks: NDArray[
+        np.float32
+    ]  # (N, P, 2) `anatomy.LANDMARKS`, -1 to 1 across the crop; NaN where there is none
 
     def __len__(self) -> int:
         return len(self.sex)
@@ -46,7 +49,7 @@ class CropCache:
 
     >>> cache = CropCache.load("crops")            # doctest: +SKIP
     >>> cache.images(np.array([0, 5])).shape       # doctest: +SKIP
-    (2, 184, 184)
+    (2, 230, 230)
     """
 
     def __init__(self, pictures: Sequence[NDArray[np.uint8]], labels: CropLabels) -> None:

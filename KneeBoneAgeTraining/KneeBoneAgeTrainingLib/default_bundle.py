@@ -36,14 +36,14 @@ class Plan:
     """
 
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
-    refining: tuple[Cohort, ...] = (Cohort(20_000, 301),)
-    folds: tuple[Cohort, ...] = (Cohort(2_500, 306),)
-    negatives: tuple[Cohort, ...] = (Cohort(1_500, 303),)
+    refining: tuple[Cohort, ...] = (Cohort(20_000, 501),)
+    folds: tuple[Cohort, ...] = (Cohort(2_500, 506),)
+    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503),)
     finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3))
     finder_minutes: float = 50.0
     pretraining_steps: int = 1_700
     refining_steps: int = 7_000
-    fold_steps: int = 260
+    fold_steps: int = 150
 
     @property
     def children(self) -> int:
@@ -64,10 +64,11 @@ class Plan:
 
 PLAN = Plan()
 REFINING_JITTER = (
-    '{"scale": 0.08, "shift": 0.05, "rotation_deg": 5.0, "gamma": 0.25, "blur_px": 0.5, "noise": 0.04,'
-    ' "shading": 0.15, "occlusion": 0.04, "texture": 0.04, "lines": 3.0}'
+    '{"scale": 0.08, "shift": 0.05, "rotation_deg": 5.0, "gamma": 0.25, "blur_px": 0.6, "noise": 0.04,'
+    ' "shading": 0.15, "occlusion": 0.04, "texture": 0.06, "lines": 4.0, "clouds": 0.12}'
 )
-"""Little blur, so that thin lines (bridges, scars) can be read; texture and stray lines as on real films."""
+"""Little blur, so that thin lines (bridges, scars) can be read; streaks, clouds and stray lines as strong as on real
+films."""
 
 
 def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
@@ -105,6 +106,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     fold_settings = [
         "--set",
         "ema_decay=0.97",
+        "learning_rate=0.0004",
         "frozen_stages=1",
         "replay_share=0.4",
         f"jitter={REFINING_JITTER}",

@@ -1,6 +1,6 @@
 """Phantom pictures for training: crops of knees for the age networks, small films for the knee finder.
 
-Both are drawn coarsely (a crop is 160 pixels wide, a film 256) by the same anatomy and the same image formation as the
+Both are drawn coarsely (a crop is 200 pixels wide, a film 256) by the same anatomy and the same image formation as the
 phantom's full-size films; the crops are cut by the same `KneeBoneAgeLib.crop` as at estimating time.
 
     python -m KneeBoneAgeTrainingLib.drawing crops OUT --children 4000 --seed 11
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, sample, whole_film
-from KneeBoneAgeLib.phantom.anatomy import KneeTruth
+from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, sample, to_crop, whole_film
+from KneeBoneAgeLib.phantom.anatomy import LANDMARKS, KneeTruth
 from KneeBoneAgeLib.phantom.children import Child, draw_children, maturity_vector
 from KneeBoneAgeLib.phantom.look import Look, expose
 from KneeBoneAgeLib.phantom.props import add_knee_replacement
@@ -24,8 +24,8 @@ from KneeBoneAgeLib.phantom.scenes import Scene, frontal_film, knee_view, latera
 
 from .crop_cache import KNEE, MARGIN, CropCache, CropLabels
 
-VIEW_PX = 352
-"""Pixels of the surroundings of a knee from which a training crop is cut (2.9 widths: 0.6 mm a pixel at 75 mm)."""
+VIEW_PX = 440
+"""Pixels of the surroundings of a knee from which a training crop is cut (2.9 widths: 0.5 mm a pixel at 75 mm)."""
 
 FINDER_KINDS = {
     "single": 0.27, "edge": 0.1, "bilateral": 0.1, "long": 0.05, "leg": 0.1,
@@ -57,12 +57,19 @@ def crop_of(truth: KneeTruth) -> KneeCrop:
     )
 
 
-def knee_crop(child: Child, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """A crop of one knee of a child with `MARGIN` around it, (S, S) uint8 of the film's grey values."""
+def landmarks_in_crop(truth: KneeTruth) -> np.ndarray:
+    """(P, 2) float32 `LANDMARKS` in the reference crop, -1 to 1 from edge to edge; NaN where there is none."""
+    found = {name: (x, y) for name, x, y in truth.landmarks_px}
+    points = np.array([found.get(name, (np.nan, np.nan)) for name in LANDMARKS])
+    return (to_crop(points, crop_of(truth), 2) - 1).astype(np.float32)
+
+
+def knee_crop(child: Child, rng: np.random.Generator, strength: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """A crop of one knee of a child with `MARGIN` around it, (S, S) uint8 of the film's grey values; landmarks."""
     scene = knee_view(
         child.indicators, child.chronological_age_months, rng, VIEW_PX, bool(rng.random() < 0.5)
     )
-    return _cut_crop(scene, rng, strength)
+    return _cut_crop(scene, rng, strength), landmarks_in_crop(scene.knees[0])
 
 
 def _cut_crop(scene: Scene, rng: np.random.Generator, strength: float) -> np.ndarray:
@@ -204,7 +211,7 @@ def _closeup(scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
     return np.array([[step, 0.0, x - side / 2], [0.0, step, y - side / 2]])
 
 
-def _labels(children: list[Child], kinds: list[str]) -> CropLabels:
+def _labels(children: list[Child], kinds: list[str], landmarks: list[np.ndarray]) -> CropLabels:
     def numbers(name: str) -> np.ndarray:
         return np.array([getattr(c, name) for c in children], np.float32)
 
@@ -220,6 +227,7 @@ def _labels(children: list[Child], kinds: list[str]) -> CropLabels:
         kind=np.array(kinds, np.str_),
         oracle_months=numbers("oracle_months"),
         oracle_no_age_months=numbers("oracle_no_age_months"),
+        landmarks=np.stack(landmarks),
     )
 
 
@@ -245,12 +253,16 @@ def draw_crops(
         if (out / f"images-{number:04d}.npy").exists():
             continue
         some = everybody[number * part : (number + 1) * part]
-        pictures, kinds = [], []
+        nowhere = np.full((len(LANDMARKS), 2), np.nan, np.float32)
+        drawn, kinds = [], []
         for i, child in enumerate(some):
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, number * part + i)))
             kinds.append(NEGATIVES[i % len(NEGATIVES)] if negatives else KNEE)
-            pictures.append(negative_crop(kinds[-1], child, rng) if negatives else knee_crop(child, rng))
-        CropCache.write(out, number, np.stack(pictures), _labels(some, kinds))
+            drawn.append(
+                (negative_crop(kinds[-1], child, rng), nowhere) if negatives else knee_crop(child, rng)
+            )
+        pictures, landmarks = zip(*drawn, strict=True)
+        CropCache.write(out, number, np.stack(pictures), _labels(some, kinds, list(landmarks)))
         print(f"{out.name}: part {number + 1} of {parts}", flush=True)
 
 

@@ -33,10 +33,11 @@ class Recipe:
     missing_sex: float = 0.12
     indicator_weight: float = 1.0
     knee_weight: float = 0.2
+    point_weight: float = 0.3
     negative_share: float = 0.1  # of a batch: crops that are not a frontal knee
     replay_share: float = 0.0  # of a batch: crops of the pretraining cohort
     frozen_stages: int = 0
-    small_size: int = 128  # side in pixels of the crops at first, when rough features are learnt
+    small_size: int = 160  # side in pixels of the crops at first, when rough features are learnt
     small_share: float = 0.0  # of the steps
     prior_steps: int = 400
     epoch_steps: int = 100

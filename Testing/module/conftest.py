@@ -1,6 +1,5 @@
 """A fast stand-in for the child process that holds the networks, and the module opened with it."""
 
-import functools
 import importlib
 import json
 import math
@@ -125,6 +124,11 @@ class FakeProcess:
         np.save(path, np.exp(-((column - x) ** 2 + (row - y) ** 2) / (side / 4) ** 2).astype(np.float32))
         return {"map": str(path), "method": request["method"], "bundle_sha256": SHA}
 
+    def do_charts(self, request):
+        from KneeBoneAgeLib.service import Service
+
+        return Service().charts(request, lambda words: None)
+
     def do_bundles(self, request):
         return {"bundles": [CARD]}
 
@@ -156,22 +160,10 @@ def record(film, index, crop, **other):
         "bundle_sha256": SHA,
         "crop_origin": crop["origin"],
     } | other
-    return values | {"chart": chart(json.dumps(values))}
-
-
-@functools.cache
-def chart(values):
-    """The library's own chart of a record."""
-    import base64
-
-    from KneeBoneAgeLib.report.chart import chart as draw
-    from KneeBoneAgeLib.report.records import Result
-
-    result = Result(**json.loads(values))
-    middle = result.bone_age_months or result.at_least_months or result.withheld_bone_age_months or 200
-    bins = np.arange(240) + 0.5
-    spread = np.exp(-((bins - middle) ** 2) / (2 * 6.0**2))
-    return base64.b64encode(draw(spread / spread.sum(), result)).decode()
+    known = ("bone_age_months", "at_least_months", "withheld_bone_age_months")
+    middle = next((values[name] for name in known if values.get(name)), 200)
+    spread = np.exp(-((np.arange(240) + 0.5 - middle) ** 2) / (2 * 6.0**2))
+    return values | {"distribution": {"probabilities": list(spread / spread.sum()), "months_to": 240.0}}
 
 
 @pytest.fixture
@@ -225,6 +217,7 @@ def estimated(application, panel, found):
     """The film with two answers."""
     panel.ui.estimateButton.click()
     application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60, "the answers")
+    application.wait_until(lambda: all(card.picture for card in panel.age_panel.cards), 60, "the charts")
     return found
 
 

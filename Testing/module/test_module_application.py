@@ -89,20 +89,48 @@ def test_lines_about_one_film_are_not_said_of_another(application, panel, film, 
     application.wait_until(lambda: "No frontal knee" in panel.ui.kneesStatus.text, 20)
 
 
-def test_a_model_that_is_not_here_can_be_changed_for_the_default(application, panel, film):
-    panel.parameters.bundle = "/models/of/another/computer"
+def absent_model(application, panel):
+    """Have the scene name a model that is not on this computer."""
+    panel.parameters.model, panel.parameters.modelName = "f" * 64, "clinic"
     application.process_events()
-    assert "not on this computer" in panel.ui.modelStatus.text
+
+
+def test_a_model_that_is_not_here_can_be_changed_for_the_default(application, panel, film):
+    absent_model(application, panel)
+    assert "not on this computer (clinic)" in panel.ui.modelStatus.text
     assert panel.ui.bundleBox.currentIndex == -1
+    assert not panel.ui.estimateButton.enabled
+    assert "not on this computer" in panel.ui.estimateButton.toolTip
     panel.ui.bundleBox.currentIndex = 0
     application.process_events()
-    assert panel.parameters.bundle == ""
+    assert panel.parameters.model == ""
     assert not panel.ui.modelStatus.text
+    assert panel.ui.estimateButton.enabled
+
+
+def test_a_scene_names_its_model_by_content_and_finds_it_in_another_place(application, panel, film, tools):
+    def listed(path):
+        clinic = {**tools.CARD, "name": "clinic", "sha256": "b" * 64, "path": path, "is_default": False}
+        panel.service.answers["bundles"] = lambda request: {"bundles": [tools.CARD, clinic]}
+        panel.model_panel.ask()
+        application.wait_until(lambda: panel.logic.cardAt(path) is not None, 60)
+        application.process_events()
+
+    listed("/home/one/models/clinic")
+    panel.choose_bundle("/home/one/models/clinic")
+    application.process_events()
+    assert panel.logic.bundle == "/home/one/models/clinic"
+    kept = panel.parameters.parameterNode
+    values = [kept.GetParameter(name) for name in kept.GetParameterNames()]
+    assert "b" * 64 in values
+    assert not [value for value in values if "/models" in value]
+    listed("/home/other/clinic")
+    assert panel.logic.bundle == "/home/other/clinic"
+    assert panel.ui.bundleBox.currentText == "clinic"
 
 
 def test_a_closed_scene_goes_back_to_the_default_model(application, panel, film):
-    panel.parameters.bundle = "/models/of/another/computer"
-    application.process_events()
+    absent_model(application, panel)
     application.close_scene()
     application.process_events()
     assert panel.ui.bundleBox.currentIndex == 0
@@ -163,3 +191,47 @@ def test_a_process_that_ends_is_told_and_started_again(application, worker, capl
     assert "no luck" in caplog.text
     time.sleep(0.05)
     application.process_events()
+
+
+def test_saliency_maps_are_not_offered_as_films(application, panel, estimated, tools):
+    panel.ui.showSaliencyButton.click()
+    application.wait_until(lambda: panel.explanation_panel.shown() is not None, 60)
+    application.process_events()
+    other = tools.make_film("Other")
+    application.process_events()
+    selector = panel.ui.filmSelector
+    offered = [selector.nodeFromIndex(index) for index in range(selector.nodeCount())]
+    assert offered == [estimated, other]
+    assert panel.film is estimated
+
+
+def test_a_loaded_scene_keeps_its_view_and_a_new_film_is_fitted(
+    application, panel, estimated, tmp_path, tools
+):
+    import slicer
+
+    def red():
+        return slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+
+    red().SetFieldOfView(12.0, 12.0, 1.0)
+    red().SetXYZOrigin(3.0, 4.0, 0.0)
+    application.save_mrb(tmp_path / "scene.mrb")
+    application.load_mrb(tmp_path / "scene.mrb")
+    application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60)
+    assert red().GetFieldOfView()[1] == pytest.approx(12.0)
+    assert red().GetXYZOrigin()[:2] == pytest.approx((3.0, 4.0))
+    panel.parameters.film = tools.make_film("Other")
+    application.process_events()
+    assert red().GetFieldOfView()[1] != pytest.approx(12.0)
+
+
+def test_no_shortcut_is_one_of_the_applications_own(application, panel):
+    import qt
+    import slicer
+
+    taken = {"Ctrl+Z", "Ctrl+Y", "Ctrl+Shift+Z", "Ctrl+F", "Ctrl+O", "Ctrl+S", "Ctrl+W"}
+    keys = [
+        one.key.toString() for one in slicer.util.mainWindow().children() if isinstance(one, qt.QShortcut)
+    ]
+    assert len(keys) == 3
+    assert not set(keys) & taken

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import time
 
 import pytest
 
@@ -21,7 +23,7 @@ def done(tools, number, name, **other):
     crop = {"centre_px": [100.0, 100.0], "side_px": 80.0 + number, "side": "R", "origin": "automatic"}
     film = {"file": f"/films/{name}", "sex": "F", "age_months": 100.0}
     record = tools.record(film, 1, crop, **other)
-    record.pop("chart")
+    record.pop("distribution")
     return {"film": number, "of": 3, "file": film["file"], "records": [record]}
 
 
@@ -110,8 +112,6 @@ def test_estimating_a_knee_again_takes_the_place_of_its_row(application, panel, 
 def test_series_of_the_dicom_database_are_listed_and_those_checked_are_estimated(
     application, panel, tmp_path, tools
 ):
-    import json
-
     import qt
     import slicer
 
@@ -122,8 +122,8 @@ def test_series_of_the_dicom_database_are_listed_and_those_checked_are_estimated
     application.wait_until(lambda: panel.ui.sexSource.text == "DICOM", 60)
     panel.ui.manySection.collapsed = False
     panel.ui.databaseChoice.click()
+    application.wait_until(lambda: panel.ui.seriesTable.rowCount == 1, 60)
     application.process_events()
-    assert panel.ui.seriesTable.rowCount == 1
     assert not panel.ui.startButton.enabled
     assert "Select series" in panel.ui.startButton.toolTip
     panel.ui.seriesTable.item(0, 0).setCheckState(qt.Qt.Checked)
@@ -133,6 +133,71 @@ def test_series_of_the_dicom_database_are_listed_and_those_checked_are_estimated
     with open(panel.films_process.arguments[-1]) as stream:
         (path,) = json.load(stream)["films"]
     assert path in slicer.dicomDatabase.filesForSeries(slicer.dicomDatabase.seriesForFile(path))
+
+
+class LargeDatabase:
+    """A DICOM database with many series of many patients, and with nobody who asks for its files."""
+
+    isOpen = True
+
+    def __init__(self, qt_signal, patients=400):
+        self.databaseChanged = qt_signal
+        self.count = patients
+
+    def patients(self):
+        return [str(number) for number in range(self.count)]
+
+    def studiesForPatient(self, patient):
+        return [f"{patient}.1"]
+
+    def seriesForStudy(self, study):
+        return [f"{study}.{number}" for number in range(3)]
+
+    def fieldForSeries(self, field, series):
+        assert field == "Modality"
+        time.sleep(0.0002)
+        return {"0": "CT", "1": "DX", "2": "CR"}[series[-1]]
+
+    def fieldForStudy(self, field, study):
+        assert field == "StudyDate"
+        return f"2024{int(study.partition('.')[0]) % 12 + 1:02d}01"
+
+    def descriptionForSeries(self, series):
+        return "Knee AP" if series.endswith("1") else "Hand"
+
+    def filesForSeries(self, series):
+        self.opened = [*getattr(self, "opened", []), series]
+        return [f"/files/{series}.dcm"]
+
+
+def test_a_large_database_is_listed_bit_by_bit_without_opening_a_file(application, panel, monkeypatch):
+    import slicer
+
+    database = LargeDatabase(slicer.dicomDatabase.databaseChanged)
+    monkeypatch.setattr(slicer, "dicomDatabase", database)
+    panel.ui.manySection.collapsed = False
+    panel.ui.databaseChoice.click()
+    counts = []
+
+    def listed():
+        counts.append(panel.ui.seriesTable.rowCount)
+        return "check those" in panel.ui.databaseLabel.text
+
+    application.wait_until(listed, 120, "the list")
+    assert panel.ui.seriesTable.rowCount == 800
+    assert len(set(counts)) > 3  # the event loop had its turns between
+    assert not hasattr(database, "opened")
+    assert panel.ui.seriesTable.item(0, 1).text() == "20240101"
+
+    panel.ui.seriesFilter.text = "knee 202402"
+    panel.ui.allSeriesBox.click()
+    application.process_events()
+    assert len(panel.many_panel.series.checked) == 34
+    assert panel.ui.startButton.enabled
+    assert not hasattr(database, "opened")
+    panel.ui.startButton.click()
+    with open(panel.films_process.arguments[-1]) as stream:
+        assert len(json.load(stream)["films"]) == 34
 
 
 @pytest.mark.parametrize("line", ["5", '"done"', "[1, 2]", "no JSON at all"])

@@ -1,6 +1,9 @@
 """Models and installation: cards, a model from a file, what is missing, and installing it."""
 
 import importlib
+import importlib.machinery
+import sys
+import types
 
 import pytest
 
@@ -121,6 +124,10 @@ def test_wheels_are_installed_offline_with_a_log_and_can_be_cancelled(applicatio
     assert not [word for word in arguments if word.startswith(("numpy", "SimpleITK"))]
     panel.pip_process.on_line("Processing torch-2.9.whl")
     assert "torch-2.9" in panel.ui.modelStatus.text
+    assert "(0:00)" in panel.ui.modelStatus.text
+    began = panel.model_panel.installer._began
+    panel.model_panel.installer._began = began - 83
+    application.wait_until(lambda: "(1:2" in panel.ui.modelStatus.text, 20, "the time")
     assert panel.ui.installButton.text == "Cancel"
     panel.ui.installButton.click()
     application.process_events()
@@ -151,6 +158,63 @@ def test_a_failed_installation_says_why(application, missing, panel, tmp_path):
     application.process_events()
     assert "No matching distribution found for timm" in panel.ui.modelStatus.text
     assert "folder of wheels" in panel.ui.modelStatus.text
+
+
+@pytest.fixture
+def with_extension(monkeypatch):
+    """The PyTorch extension is installed."""
+    module = types.ModuleType("PyTorchUtils")
+    module.__spec__ = importlib.machinery.ModuleSpec("PyTorchUtils", None)
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", module)
+
+
+def test_pytorch_and_the_rest_are_installed_in_processes_that_can_be_cancelled(
+    application, missing, with_extension, panel
+):
+    application.answers.expect("up to 3 GB")
+    panel.ui.installButton.click()
+    ran = []
+    for _step in range(3):
+        application.process_events()
+        assert panel.ui.installButton.text == "Cancel"
+        ran.append(panel.pip_process.arguments)
+        panel.pip_process.die()
+    application.process_events()
+    assert [arguments[1] for arguments in ran] == ["pip", "light_the_torch", "pip"]
+    assert [word for word in ran[1] if ">=" in word] == ["torch>=2.2", "torchvision>=0.17"]
+    assert all("--constraint" in arguments for arguments in ran)
+    assert "restart Slicer" in panel.ui.modelStatus.text  # nothing was really installed
+    assert panel.ui.installButton.text.startswith("Install")
+
+
+def test_what_a_cancelled_installation_leaves_half_installed_is_told_and_cleared(
+    application, missing, with_extension, panel, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    application.answers.expect("up to 3 GB")
+    panel.ui.installButton.click()
+    half = tmp_path / "nvidia_cublas-12.0.dist-info"
+    half.mkdir()
+    (half / "METADATA").write_text("Name: nvidia-cublas")
+    panel.ui.installButton.click()
+    application.process_events()
+    assert panel.pip_process.kills == 1
+    assert "nvidia_cublas will be installed anew" in panel.ui.modelStatus.text
+    assert "Not installed: torch" in panel.ui.modelStatus.text
+    assert not half.exists()
+
+
+def test_a_step_that_fails_without_a_word_is_told_and_ends_the_others(
+    application, missing, with_extension, panel
+):
+    application.answers.expect("up to 3 GB")
+    panel.ui.installButton.click()
+    panel.pip_process.exit_code = 1
+    panel.pip_process.on_line("Killed")
+    panel.pip_process.die()
+    application.process_events()
+    assert "Installing failed: Killed" in panel.ui.modelStatus.text
+    assert panel.pip_process.starts == 1
 
 
 def test_without_the_pytorch_extension_the_panel_says_how_to_get_it(application, missing, panel):

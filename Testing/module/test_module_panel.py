@@ -29,7 +29,8 @@ def test_two_clicks_lead_from_a_film_to_its_bone_ages(application, panel, estima
     assert "8 y 8 m (104 months)" in first.text
     assert "90% interval: 7 y 10 m to 9 y 7 m" in first.text
     assert "1 month ahead of the chronological age, 8 y 6 m" in first.text
-    assert first.chart is not None
+    assert first.picture
+    assert second.picture
     application.picture_of_panel(panel, tools.OUTPUT / "panel-estimate.png")
     application.picture_of_slice(tools.OUTPUT / "slice-estimate.png", 600, 500)
 
@@ -37,7 +38,8 @@ def test_two_clicks_lead_from_a_film_to_its_bone_ages(application, panel, estima
 def test_estimate_finds_the_knees_by_itself(application, panel, film):
     panel.ui.estimateButton.click()
     application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60)
-    assert [request["do"] for request in panel.service.asked] == ["bundles", "read", "find", "estimate"]
+    asked = [request["do"] for request in panel.service.asked]
+    assert asked[:4] == ["bundles", "read", "find", "estimate"]
 
 
 def test_a_running_request_can_be_cancelled_from_its_own_button(application, panel, film):

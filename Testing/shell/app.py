@@ -108,6 +108,7 @@ class App(QtCore.QObject):
     startupCompleted = QtCore.Signal()
     aboutToQuit = QtCore.Signal()
     mrmlSceneChanged = QtCore.Signal(object)
+    paletteChanged = QtCore.Signal(QtGui.QPalette)
 
     def __init__(self, session: MrmlSession, folder: Path) -> None:
         super().__init__()
@@ -187,6 +188,11 @@ class App(QtCore.QObject):
     def palette(self) -> QtGui.QPalette:
         """The colours of the interface."""
         return QtWidgets.QApplication.palette()
+
+    def setPalette(self, palette: QtGui.QPalette) -> None:
+        """Show the interface in other colours."""
+        QtWidgets.QApplication.setPalette(palette)
+        self.paletteChanged.emit(palette)
 
     def connect(self, signature: str, slot: Any) -> bool:
         """PythonQt's older way to connect."""

@@ -139,6 +139,15 @@ class ShellApplication:
         slice_picture(slicer.app.layoutManager().sliceWidget("Red").sliceLogic(), width, height).save(path)
         return path
 
+    def picture_of_plots(self, path: Path, width: int = 900, height: int = 900) -> Path:
+        """Save what the plot views look like, one above the other."""
+        from .plot_picture import plot_picture, plot_views
+
+        self.process_events()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plot_picture(plot_views(), width, height).save(path)
+        return path
+
     def with_packaging(self) -> None:
         """Have ``slicer.packaging``, as from 5.12; without this call it is absent, as in the recorded application."""
         slicer.packaging = sys.modules["slicer.packaging"] = install.packaging()

@@ -106,6 +106,17 @@ class Database(QtCore.QObject):
         """The description of a series."""
         return next((self.fileValue(path, SERIES_DESCRIPTION) for path in self.filesForSeries(series)), "")
 
+    def fieldForSeries(self, field: str, series: str) -> str:
+        """A column of the database's table of series, named as in DICOM."""
+        return next((str(header.get(field, "")) for header in self._of(series, "SeriesInstanceUID")), "")
+
+    def fieldForStudy(self, field: str, study: str) -> str:
+        """A column of the database's table of studies."""
+        return next((str(header.get(field, "")) for header in self._of(study, "StudyInstanceUID")), "")
+
+    def _of(self, uid: str, keyword: str) -> list[pydicom.Dataset]:
+        return [header for header in self._headers.values() if header.get(keyword) == uid]
+
     def nameForPatient(self, patient: str) -> str:
         """The name of a patient."""
         return next(iter(self._distinct("0010,0010", PATIENT, patient)), "")

@@ -9,7 +9,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
@@ -83,7 +83,9 @@ class _Rewrite(ast.NodeTransformer):
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    def get_code(self, fullname: str) -> CodeType:
+    def get_code(self, fullname: str) -> CodeType | None:
+        if not Hook.notes:
+            return super().get_code(fullname)
         path = self.get_filename(fullname)
         tree = ast.parse(Path(path).read_bytes(), path)
         return compile(_Rewrite(path).visit(tree), path, "exec", dont_inherit=True)
@@ -97,6 +99,9 @@ class _Loader(importlib.machinery.SourceFileLoader):
 class Hook(importlib.abc.MetaPathFinder):
     """Finds the modules under test, and those only: the names given and what lies below them, in these folders."""
 
+    notes = True
+    """Whether members are noted. It takes time that the application does not, so a measurement goes without."""
+
     def __init__(self) -> None:
         self.folders: list[str] = []
         self.names: set[str] = set()
@@ -105,7 +110,7 @@ class Hook(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] not in self.names and fullname not in self.names:
+        if not _below(fullname, self.names):
             return None
         found = importlib.machinery.PathFinder.find_spec(fullname, self.folders if path is None else path)
         if found is None or not isinstance(found.loader, importlib.machinery.SourceFileLoader):
@@ -119,15 +124,17 @@ class Hook(importlib.abc.MetaPathFinder):
         )
 
     def take(self, names: Iterable[str], folder: str) -> None:
-        """Find these modules from now on, in that folder; those already imported are put aside."""
-        self.folders = [folder]
-        self.names |= set(names)
-        self._kept.update(self._pop())
+        """Find these modules in that folder too from now on; those already imported are put aside."""
+        new = set(names) - self.names
+        self.folders = [folder, *(one for one in self.folders if one != folder)]
+        self.names |= new
+        self._kept.update(self._pop(new))
 
     def forget(self) -> None:
         """Take the modules under test away, so that the next test starts afresh; put back what was put aside."""
-        self._pop()
+        self._pop(self.names)
         self.names.clear()
+        self.folders.clear()
         sys.modules.update(self._kept)
         for name, module in self._kept.items():
             package, _, last = name.rpartition(".")
@@ -135,9 +142,14 @@ class Hook(importlib.abc.MetaPathFinder):
                 setattr(sys.modules[package], last, module)
         self._kept.clear()
 
-    def _pop(self) -> dict[str, ModuleType]:
-        ours = [name for name in sys.modules if name.partition(".")[0] in self.names or name in self.names]
+    def _pop(self, names: Set[str]) -> dict[str, ModuleType]:
+        ours = [name for name in sys.modules if _below(name, names)]
         for name in ours:
             package, _, last = name.rpartition(".")
             vars(sys.modules.get(package, self)).pop(last, None)
         return {name: sys.modules.pop(name) for name in ours}
+
+
+def _below(name: str, names: Iterable[str]) -> bool:
+    """Whether a module has one of these names or lies in a package of one."""
+    return any(name == one or name.startswith(f"{one}.") for one in names)

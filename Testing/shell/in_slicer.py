@@ -125,6 +125,15 @@ class SlicerApplication:
         ScreenCapture.ScreenCaptureLogic().captureImageFromView(view, str(path))
         return path
 
+    def picture_of_plots(self, path: Path, width: int = 900, height: int = 900) -> Path:
+        """Save what the views of the layout look like, in the size that they have."""
+        import ScreenCapture
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.process_events()
+        ScreenCapture.ScreenCaptureLogic().captureImageFromView(None, str(path))
+        return path
+
     def with_packaging(self) -> None:
         """Have ``slicer.packaging``; skips the test in an application that has none."""
         import pytest

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import slicer
 from PySide6 import QtCore, QtWidgets
 
 from .mrml_session import SLICE_VIEWS, MrmlSession
@@ -62,11 +63,22 @@ class LayoutManager(QtCore.QObject):
         super().__init__()
         self._session = session
         self._widgets = {name: SliceWidget(name, session) for name in SLICE_VIEWS}
+        self._logic: Any = None
         self.layout, self.threeDViewCount, self.tableViewCount, self.plotViewCount = 3, 0, 0, 0
+
+    def layoutLogic(self) -> Any:
+        """What holds the layouts and makes the nodes of their views; MRML's own, made when it is first asked for."""
+        if self._logic is None:
+            self._logic = slicer.vtkMRMLLayoutLogic()
+            self._logic.SetMRMLScene(self._session.scene)
+            self._session.more_logics.append(self._logic)
+        return self._logic
 
     def setLayout(self, layout: int) -> None:
         """Choose which views are seen."""
         self.layout = int(layout)
+        if self._logic is not None:
+            self._logic.GetLayoutNode().SetViewArrangement(self.layout)
         self.layoutChanged.emit(self.layout)
 
     def sliceViewNames(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ class MrmlSession:
     logic: Any = field(init=False)
     module_logics: dict[str, Any] = field(init=False)
     slice_logics: Any = field(init=False)
+    more_logics: list[Any] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.scene = slicer.vtkMRMLScene()
@@ -101,6 +102,8 @@ class MrmlSession:
 
     def end(self) -> None:
         """Let the scene go, observers first."""
+        for logic in self.more_logics:
+            logic.SetMRMLScene(None)
         self.scene.Clear(1)
         self.scene.RemoveAllObservers()
         for logic in [self.slice_logic(name) for name in SLICE_VIEWS]:

@@ -1,6 +1,6 @@
 """Stand-ins for the MRML widgets that scripted modules put in their panels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import slicer
@@ -70,6 +70,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Expanding, QtWidgets.QSizePolicy.Policy.Fixed)
         self._scene: Any = None
         self._watch = SceneWatch(self)
+        self._proxy = _SortFilterProxyModel(self)
         self._nodes: list[Any] = []
         self._current_id = ""
         self._attributes: dict[str, dict[str, str | None]] = {}
@@ -136,6 +137,10 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._attributes.get(node_type, {}).pop(name, None)
         self._fill()
 
+    def sortFilterProxyModel(self) -> "_SortFilterProxyModel":
+        """What chooses the nodes that are listed."""
+        return self._proxy
+
     def nodeCount(self) -> int:
         """Number of nodes that can be chosen."""
         return len(self._nodes)
@@ -169,6 +174,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self._fill()
 
     def _offered(self, node: Any) -> bool:
+        if node.GetID() in self._proxy.hiddenNodeIDs:
+            return False
         types = self._kept["nodeTypes"]
         exact = node.GetClassName() in types
         if not exact and not (self._kept["showChildNodeTypes"] and any(node.IsA(kind) for kind in types)):
@@ -221,6 +228,24 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._show()
         self.currentNodeChanged.emit(self.currentNode())
         self.currentNodeIDChanged.emit(node_id)
+
+
+class _SortFilterProxyModel:
+    """What chooses the nodes that a selector lists; as far as panels use it."""
+
+    def __init__(self, selector: qMRMLNodeComboBox) -> None:
+        self._selector = selector
+        self._hidden: tuple[str, ...] = ()
+
+    @property
+    def hiddenNodeIDs(self) -> tuple[str, ...]:
+        """Nodes that are not listed."""
+        return self._hidden
+
+    @hiddenNodeIDs.setter
+    def hiddenNodeIDs(self, ids: Iterable[str]) -> None:
+        self._hidden = tuple(ids)
+        self._selector._fill()
 
 
 class qMRMLColorTableComboBox(qMRMLNodeComboBox):

@@ -15,13 +15,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .solids import Canvas, Patch, Pose, Seen, Stack, of_distance, see, stack, step
+from .solids import TABLE_STEP_MM, Canvas, Patch, Pose, Seen, Stack, of_distance, see, stack, step
 
 if TYPE_CHECKING:
     from .maturation import Indicators
 
 FEMUR, TIBIA, FIBULA, PATELLA = 1, 2, 3, 4
+_NAMES = {FEMUR: "femur", TIBIA: "tibia", FIBULA: "fibula"}
 LABELS = {"background": 0, "femur": FEMUR, "tibia": TIBIA, "fibula": FIBULA, "patella": PATELLA}
+
+_BONE_POINTS = ("metaphysis_medial", "metaphysis_lateral", "physis_proximal", "physis_distal")
+_EPIPHYSIS_POINTS = ("epiphysis_medial", "epiphysis_lateral", "end_medial", "end_middle", "end_lateral")
+_PATELLA_POINTS = ("patella_superior", "patella_inferior", "patella_medial", "patella_lateral")
+LANDMARKS: tuple[str, ...] = (
+    *(
+        f"{bone}_{point}"
+        for bone in ("femur", "tibia", "fibula")
+        for point in _BONE_POINTS + _EPIPHYSIS_POINTS
+    ),
+    *_PATELLA_POINTS,
+)
+"""Names of all points that a drawn knee may have; those of an epiphysis without a centre are left out."""
 
 FEMORAL_PHYSIS_LEVEL = 0.43
 """Height of the femoral physis above the joint line in metaphyseal widths; nearly the same at every age because the
@@ -272,8 +286,6 @@ class _Knee:
         )  # fmt: skip
         if epiphysis is not None and formed > 0.5:
             self._notch(epiphysis, bottom, formed * ratio)
-        for name, u in (("femur_metaphysis_medial", -0.5), ("femur_metaphysis_lateral", 0.5)):
-            self.landmarks.append((name, *self.femur_pose.to_film(u * unit, level)))
 
     def _notch(self, epiphysis: Stack, bottom: float, share: float) -> None:
         """The backs of the condyles, seen through the intercondylar notch: it is never as dark as the joint space."""
@@ -348,8 +360,6 @@ class _Knee:
             bottom - level, top, end, 0.6 * ind.tibia_undulation * unit, ind.tibia_bridging, ind.tibia_scar,
         )  # fmt: skip
         self._tuberosity(level)
-        for name, u in (("tibia_metaphysis_medial", -0.5), ("tibia_metaphysis_lateral", 0.5)):
-            self.landmarks.append((name, *self.tibia_pose.to_film(u * unit, level)))
 
     def fibula(self) -> None:
         ind, build, unit = self.ind, self.build, self.unit
@@ -387,7 +397,6 @@ class _Knee:
             FIBULA, self.tibia_pose, bone, wall, epiphysis, level, -1, ind.fibula_physis_mm,
             bottom - level, top, end, 0.0, ind.fibula_bridging, ind.fibula_scar,
         )  # fmt: skip
-        self.landmarks.append(("fibular_head", *self.tibia_pose.to_film(offset, level)))
 
     def patella(self) -> None:
         ratio = self.ind.patella_ratio
@@ -402,6 +411,11 @@ class _Knee:
             centre + f * reach, half, half * 0.42, build.patella_shift * unit + 0.02 * unit, -0.42 * unit
         )
         seen = see(bone, self.femur_pose)
+        widest = int(np.argmax(seen.half))
+        middle, across, level = float(seen.centre[widest]), float(seen.half[widest]), _height(seen, widest)
+        ends = ((middle, _height(seen, -1)), (middle, seen.w0))
+        sides = ((middle - across, level), (middle + across, level))
+        self._mark(self.femur_pose, dict(zip(_PATELLA_POINTS, ends + sides, strict=True)))
         patch = self._patch(self.femur_pose, seen)
         if patch is None:
             return
@@ -460,6 +474,12 @@ class _Knee:
         thick = 0.21 * shaft_mm * self.build.cortex
         return (0.6 * self.build.cortex + (thick - 0.6) * away**1.7).astype(np.float32)
 
+    def _mark(self, pose: Pose, points: dict[str, tuple[float, float]]) -> None:
+        """Keep landmarks, given as (u, w) of the projected bone in mm."""
+        for name, (u, w) in points.items():
+            x, y = pose.to_film(u, w)
+            self.landmarks.append((name, float(x), float(y)))
+
     def _patch(self, pose: Pose, seen: Seen) -> Patch | None:
         reach = float(np.max(np.abs(seen.centre) + seen.half)) + 1.0
         film = 1.5 * np.hypot(*self.canvas.shape) * self.canvas.spacing_mm / pose.scale
@@ -493,6 +513,16 @@ class _Knee:
         reach = float(np.max(np.abs(seen.centre) + seen.half)) + 1.0
         film = 1.5 * float(np.hypot(*self.canvas.shape)) * self.canvas.spacing_mm / pose.scale
         patch = self.canvas.patch(pose, (-reach, reach), (max(ranges[0], -film), min(ranges[1], film)))
+        bone_name = _NAMES[label]
+        edge = int(seen.index(np.array(plane + 0.04 * proximal * unit)))
+        middle, side = float(seen.centre[edge]), float(seen.half[edge])
+        crest = plane + float(self._wave(np.zeros(1), wave, unit, proximal)[0])
+        sides = (crest, crest - proximal * gap_mm)
+        points = (
+            *((middle + sign * side, plane + 0.04 * proximal * unit) for sign in (-1, 1)),
+            *((middle, w) for w in (max(sides), min(sides))),
+        )
+        self._mark(pose, dict(zip((f"{bone_name}_{p}" for p in _BONE_POINTS), points, strict=True)))
         if patch is not None:
             centre, _ = seen.width_at(patch)
             physis = plane + of_distance(lambda u: self._wave(u, wave, unit, proximal), patch.u - centre)
@@ -511,12 +541,21 @@ class _Knee:
             self._add(patch, bone, (outer > 1.0) & (mask > 0.5), label)
         if seen_e is None:
             return
+        width = float(np.max(seen_e.half))
+        widest = int(np.argmax(seen_e.half))
+        middle, level_e = float(seen_e.centre[widest]), _height(seen_e, widest)
+        bottoms = proximal * end(np.array([-0.55, 0.0, 0.55])) + end_level * np.cos(tilt) + shift
+        points = (
+            (middle - width, level_e),
+            (middle + width, level_e),
+            *((middle + s * width, float(w)) for s, w in zip((-0.55, 0.0, 0.55), bottoms, strict=True)),
+        )
+        self._mark(pose, dict(zip((f"{bone_name}_{p}" for p in _EPIPHYSIS_POINTS), points, strict=True)))
         patch = self._patch(pose, seen_e)
         if patch is None:
             return
         centre, _ = seen_e.width_at(patch)
         across = patch.u - centre
-        width = float(np.max(seen_e.half))
         physis = plane + of_distance(lambda u: self._wave(u, wave, unit, proximal), across)
         top = (physis - patch.w) * proximal
         contour = of_distance(lambda u: proximal * end(np.clip(u / width, -1.2, 1.2)), across)
@@ -582,6 +621,11 @@ class _Knee:
     def _add(self, patch: Patch, bone, mask, label: int) -> None:
         self.canvas.bone_mm[patch.rows, patch.columns] += self.build.density * bone
         self.canvas.labels[patch.rows, patch.columns][mask] = label
+
+
+def _height(seen: Seen, index: int) -> float:
+    """Height (mm) of an entry of a projected stack."""
+    return seen.w0 + TABLE_STEP_MM * (index % len(seen.half))
 
 
 def _smooth(value: float, low: float, high: float) -> float:

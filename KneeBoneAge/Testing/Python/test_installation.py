@@ -28,7 +28,7 @@ def names(*versions):
 def planned(installed, **options):
     return plan(
         installed,
-        **{"pytorch_extension": True, "slicer_packaging": False, "constraints_file": "c.txt", **options},
+        **{"pytorch_extension": True, "constraints_file": "c.txt", **options},
     )
 
 
@@ -103,12 +103,12 @@ def test_here_everything_is_installed():
     assert found.ready, found.line
     assert found.line == f"Everything is installed (PyTorch {importlib.metadata.version('torch')})."
     assert found.to_json()["packages"][0]["via"] == "PyTorch extension"
-    assert plan(found, pytorch_extension=False, slicer_packaging=False, constraints_file="c").steps == ()
+    assert plan(found, pytorch_extension=False, constraints_file="c").steps == ()
 
 
 def test_the_line_names_what_is_missing_and_what_is_too_old():
     assert names(None, "1.0.3", "2.7").line == "Not installed: torch."
-    assert names("1.13.1", None, "2.7").line == "Not installed: timm; too old: torch 1.13.1 (needs 2.2)."
+    assert names("1.13.1", None, "2.7").line == "Not installed: timm. Too old: torch 1.13.1 (needs 2.2)."
     assert names("2.3", "0.9", "2.7").line == "Too old: timm 0.9 (needs 1.0)."
 
 
@@ -122,41 +122,73 @@ def test_what_is_missing_or_old_is_a_problem_of_that_kind():
     assert caught.value.kind == "old"
 
 
-def test_torch_comes_first_and_only_through_its_extension():
-    steps = planned(names(None, None, "2.7")).steps
-    assert [step.what for step in steps] == ["pytorch", "pip"]
-    assert steps[1].arguments == ("--constraint", "c.txt", "timm>=1.0")
-    assert not any("torch" in word for step in steps for word in step.arguments)
+def runs(plan):
+    """The modules that the steps run, and all requirements."""
+    modules = [step.arguments[1] for step in plan.steps if step.arguments]
+    return modules, [word for step in plan.steps for word in step.arguments if ">=" in word]
 
 
-def test_slicers_own_installer_is_used_where_there_is_one():
-    assert [step.what for step in planned(names("2.5", None, None), slicer_packaging=True).steps] == [
-        "packaging"
-    ]
-    assert [step.what for step in planned(names("2.5", None, None), slicer_packaging=False).steps] == ["pip"]
+def test_torch_comes_first_and_as_its_extension_installs_it():
+    modules, wanted = runs(planned(names(None, None, "2.7")))
+    assert modules == ["pip", "light_the_torch", "pip"]
+    assert wanted == [installation.LIGHT_THE_TORCH, "torch>=2.2", "timm>=1.0"]
+    assert runs(planned(names("2.5", None, None))) == (["pip"], ["timm>=1.0", "pydantic>=2.6"])
+
+
+def test_every_step_holds_what_must_not_be_replaced():
+    for step in planned(names(None, None, "2.7")).steps:
+        assert step.arguments[step.arguments.index("--constraint") + 1] == "c.txt"
 
 
 def test_without_the_extension_the_person_is_told_what_to_do_and_nothing_runs():
     done = planned(names(None, None, None), pytorch_extension=False)
-    assert [step.what for step in done.steps] == ["person"]
+    assert [step.arguments for step in done.steps] == [()]
     assert "Extensions Manager" in done.question
-    assert [step.what for step in planned(names("2.5", None, "2.7"), pytorch_extension=False).steps] == [
-        "pip"
-    ]
+    assert runs(planned(names("2.5", None, "2.7"), pytorch_extension=False))[0] == ["pip"]
 
 
 @pytest.mark.parametrize("extension", [True, False])
 def test_a_torch_that_is_too_old_is_not_replaced_behind_its_back(extension):
     done = planned(names("1.13.1", None, None), pytorch_extension=extension)
-    assert [step.what for step in done.steps] == ["person"]
+    assert [step.arguments for step in done.steps] == [()]
     assert "torch 1.13.1 is too old" in done.question
     assert "uninstall" in done.question
 
 
 def test_a_folder_of_wheels_installs_everything_without_network(tmp_path):
     (step,) = planned(names(None, "0.9", "2.7"), pytorch_extension=False, wheels=tmp_path).steps
-    assert step.arguments[:3] == ("--no-index", "--find-links", str(tmp_path))
-    assert step.arguments[3:] == ("--constraint", "c.txt", "torch>=2.2", "timm>=1.0")
+    assert step.arguments[:3] == ("-m", "pip", "install")
+    after = step.arguments[step.arguments.index("--no-index") :]
+    assert after == (
+        "--no-index",
+        "--find-links",
+        str(tmp_path),
+        "--constraint",
+        "c.txt",
+        "torch>=2.2",
+        "timm>=1.0",
+    )
+
+
+def test_what_an_interrupted_installation_has_left_is_found_told_and_cleared(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    before = installation.half_installed()
+    for name, last in (("half_one", None), ("whole_one", "INSTALLER"), ("whole_two", "RECORD")):
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        if last:
+            (folder / last).write_text("pip")
+    (tmp_path / "wanted.txt").write_text("half-one>=0.5\nwhole-one\nwhole-two\n")
+    found = look(tmp_path / "wanted.txt")
+    assert [package.state for package in found.packages] == ["half", "present", "present"]
+    assert found.line == "Only half installed: half-one."
+    with pytest.raises(Problem, match="half-one is only half installed"):
+        found.require("half-one")
+    assert runs(planned(found))[1] == ["half-one>=0.5"]
+    assert installation.forget(installation.half_installed() - before) == ("half_one",)
+    assert look(tmp_path / "wanted.txt").line == "Not installed: half-one."
+    assert (tmp_path / "whole_one-1.0.dist-info").is_dir()
 
 
 def test_the_wheels_are_really_what_pip_takes(tmp_path):
@@ -165,7 +197,7 @@ def test_the_wheels_are_really_what_pip_takes(tmp_path):
     arguments = [str(tmp_path / "c.txt") if word == "c.txt" else word for word in arguments]
     arguments[-1] = "kneeboneage-no-such-package>=1"
     ran = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--dry-run", *arguments],
+        [sys.executable, *arguments, "--dry-run"],
         capture_output=True,
         text=True,
         check=False,
@@ -183,7 +215,7 @@ def test_numpy_and_simpleitk_are_held_at_their_versions():
 
 
 @pytest.mark.parametrize(
-    "module", ["scene", "installation", "service", "process_tree", "problems", "scene_values"]
+    "module", ["scene", "installation", "service", "process_tree", "problems", "scene_values", "words"]
 )
 def test_what_slicer_imports_pulls_in_nothing_heavy(module):
     code = (

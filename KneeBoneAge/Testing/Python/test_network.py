@@ -1,5 +1,6 @@
 """The age network: picture and prior multiply, and either number may be missing."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,17 @@ import pytest
 import torch
 
 from KneeBoneAgeLib.intervals import mean_months
-from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig, AgePrior, MapReader, encode_sex, spline_basis
+from KneeBoneAgeLib.network import (
+    AgeNetwork,
+    AgeNetworkConfig,
+    AgePrior,
+    MapReader,
+    PointReader,
+    encode_sex,
+    shape_coordinates,
+    spline_basis,
+    with_map_rank,
+)
 
 SMALL = AgeNetworkConfig(
     backbone_options={"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16], "ls_init_value": None}, image_size=64
@@ -101,7 +112,7 @@ def test_a_config_survives_json_and_rebuilds_the_same_network(network, images):
 
 def test_the_shipped_architecture_fits_a_bundle_in_half_precision():
     state = AgeNetwork(AgeNetworkConfig()).state_dict()
-    assert sum(2 * t.numel() for t in state.values()) < 7.4e6  # five folds, finder and gate in 40 MB
+    assert sum(2 * t.numel() for t in state.values()) < 7.6e6  # five folds, finder and gate in 40 MB
 
 
 def test_splines_sum_to_one_and_sexes_have_their_numbers():
@@ -124,8 +135,78 @@ def test_the_map_reader_tells_places_apart_that_pooling_cannot():
 
 
 def test_a_bundle_made_before_there_was_a_map_reader_still_builds_its_network(network, images):
-    old = {name: value for name, value in SMALL.to_json().items() if not name.startswith("map_")}
+    later = ("map_channels", "map_features", "points", "point_width", "point_features", "field")
+    old = {name: value for name, value in SMALL.to_json().items() if name not in later}
     plain = AgeNetwork(AgeNetworkConfig.from_json(old))
     assert plain.map_reader is None
+    assert plain.point_reader is None
+    assert plain.window_px(64) == 64
     assert plain.features(images).shape == (3, 16)
-    assert network.features(images).shape == (3, 16 + SMALL.map_features)
+    assert network.features(images).shape == (3, 16 + SMALL.map_features + SMALL.point_features)
+
+
+def test_a_map_reader_of_lower_rank_is_smaller_and_says_the_same(network, images):
+    config = dataclasses.replace(SMALL, map_channels=(8, 40), map_features=128)
+    torch.manual_seed(2)
+    full = AgeNetwork(config).eval()
+    reader = full.map_reader.linear
+    rank = min(reader.weight.shape)
+    with torch.no_grad():
+        same = with_map_rank(full, rank)
+        assert torch.allclose(same.features(images), full.features(images), atol=1e-4)
+        smaller = with_map_rank(full, 8)
+        assert smaller.config.map_rank == 8
+        again = AgeNetwork(AgeNetworkConfig.from_json(smaller.config.to_json()))
+        again.load_state_dict(smaller.state_dict())
+        count = [sum(p.numel() for p in n.map_reader.parameters()) for n in (full, again)]
+        assert count[1] < count[0] / 2
+        assert with_map_rank(smaller, 4) is smaller
+
+
+def test_only_the_window_around_the_joint_is_looked_at(network, images):
+    assert network.window_px(64) == 51
+    changed = images.clone()
+    changed[..., :4] = 9
+    changed[..., -4:, :] = 9
+    with torch.no_grad():
+        assert torch.equal(network.features(images), network.features(changed))
+        changed[..., 30:34, 30:34] = 9
+        assert not torch.equal(network.features(images), network.features(changed))
+
+
+def test_shape_coordinates_do_not_change_with_shift_turn_and_scale():
+    torch.manual_seed(0)
+    places = torch.rand(2, 5, 2)
+    places[:, 0], places[:, 1] = torch.tensor([-0.6, 0.1]), torch.tensor([0.6, 0.2])
+    turn = torch.tensor([[0.96, -0.28], [0.28, 0.96]])
+    moved = 1.1 * places @ turn.T + torch.tensor([0.2, -0.1])
+    assert torch.allclose(shape_coordinates(places), shape_coordinates(moved), atol=0.01)
+    base = shape_coordinates(places)[:, :2]
+    assert torch.allclose(base, torch.tensor([[-0.5, 0.0], [0.5, 0.0]]).expand(2, 2, 2), atol=0.01)
+    swapped = places.flip(1)
+    assert (shape_coordinates(places) - shape_coordinates(swapped)).abs().max() > 0.1
+
+
+def test_landmarks_are_given_in_the_frame_of_the_whole_crop(network, images):
+    with torch.no_grad():
+        _, points = network.see(images)
+        assert points is not None
+        assert points.places.shape == (3, SMALL.points, 2)
+        assert points.log_share.shape == (3, SMALL.points, points.side**2)
+        assert torch.allclose(points.log_share.exp().sum(-1), torch.ones(3, SMALL.points), atol=1e-5)
+
+
+def test_a_landmark_lies_where_its_heat_is_in_the_frame_of_the_whole_crop():
+    reader = PointReader([4], points=2, width=4, features=3)
+    with torch.no_grad():
+        for parameter in reader.parameters():
+            parameter.zero_()
+        reader.lateral[0][0].weight.fill_(1)
+        reader.lateral[0][1].weight[0, 0] = 1
+        reader.merge.weight[0, 0, 1, 1] = 1
+        reader.heat.weight[0, 0] = 20
+        hot = torch.zeros(1, 4, 10, 10)
+        hot[0, 0, 1, 7] = 30  # row 1, column 7 of the window's ten cells
+        _, found = reader([hot], field=0.8)
+    assert found.places[0, 0].tolist() == pytest.approx([0.8 * 0.5, -0.8 * 0.7], abs=0.01)
+    assert found.places[0, 1].tolist() == pytest.approx([0, 0], abs=1e-5)  # no hint: the middle

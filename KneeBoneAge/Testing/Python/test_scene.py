@@ -13,6 +13,7 @@ vtk = pytest.importorskip("vtk")
 
 from KneeBoneAgeLib import scene  # noqa: E402
 from KneeBoneAgeLib.report.records import Result  # noqa: E402
+from KneeBoneAgeLib.scene.geometry import box_of  # noqa: E402
 
 ROWS, COLUMNS = 60, 48
 CROP = {
@@ -26,6 +27,7 @@ CROP = {
     "fibula_clear": True,
 }
 SHA = "ab" * 32
+SPREAD = {"probabilities": [0.25, 0.5, 0.25], "months_to": 240.0}
 
 
 def new_scene(folder):
@@ -74,10 +76,11 @@ def turned(degrees):
     return ((-math.cos(angle), math.sin(angle), 0), (math.sin(angle), math.cos(angle), 0), (0, 0, 1))
 
 
-def record(**known):
+def record(distribution=None, **known):
     import dataclasses
 
-    return dataclasses.asdict(Result(file="/films/knee.dcm", status="ok", knee_index=1, **known))
+    result = dataclasses.asdict(Result(file="/films/knee.dcm", status="ok", knee_index=1, **known))
+    return result | ({"distribution": distribution} if distribution else {})
 
 
 def drag(node, width=1.0, height=1.0, across_mm=0.0):
@@ -140,7 +143,7 @@ def test_crop_to_roi_and_back_is_exact_to_a_millionth_of_a_pixel(mrml, spacing, 
     x, y = CROP["centre_px"]
     assert scene.crop_of(node) == CROP
     # The node itself keeps its place in float32.
-    assert scene._box_of(node) == pytest.approx((x - half, y - half, x + half, y + half), abs=1e-3)
+    assert box_of(node) == pytest.approx((x - half, y - half, x + half, y + half), abs=1e-3)
     drag(node, across_mm=0.0)
     back = scene.crop_of(node)
     assert back["centre_px"] == pytest.approx([x, y], abs=1e-6)
@@ -235,7 +238,7 @@ def test_the_last_change_can_be_taken_back_once(mrml):
 def test_a_removed_knee_comes_back_with_its_result(mrml):
     volume = film(mrml)
     node = scene.add_knee(volume, CROP)
-    scene.store_result(node, record(bone_age_months=91.5), b"png", scene.request_key(volume, node, SHA))
+    scene.store_result(node, record(bone_age_months=91.5), scene.request_key(volume, node, SHA))
     scene.show_saliency(volume, node, np.zeros((ROWS, COLUMNS)), "gradcam")
     scene.remove(node)
     assert scene.knees(volume) == []
@@ -427,14 +430,14 @@ def estimated(mrml, **more):
     volume = film(mrml)
     scene.store_read(volume, READ)
     node = scene.add_knee(volume, CROP)
-    scene.store_result(node, record(**more), b"\x89PNG", scene.request_key(volume, node, SHA))
+    scene.store_result(node, record(distribution=SPREAD, **more), scene.request_key(volume, node, SHA))
     return volume, node
 
 
 def test_a_result_is_up_to_date_until_what_it_depends_on_changes(mrml):
     volume, node = estimated(mrml)
     assert scene.result(node)["file"] == "/films/knee.dcm"
-    assert scene.chart_of(node) == b"\x89PNG"
+    assert scene.distribution_of(node) == SPREAD
     assert not scene.is_out_of_date(node, SHA)
     assert not scene.is_out_of_date(node)
     assert scene.is_out_of_date(node, "cd" * 32)
@@ -456,7 +459,7 @@ def test_a_result_is_up_to_date_until_what_it_depends_on_changes(mrml):
 def test_a_typed_side_that_mirrors_makes_the_result_out_of_date(mrml):
     volume = film(mrml)
     node = scene.add_knee(volume, {**CROP, "fibula_clear": False})
-    scene.store_result(node, record(), None, scene.request_key(volume, node, SHA))
+    scene.store_result(node, record(), scene.request_key(volume, node, SHA))
     scene.set_side(node, "L")
     assert scene.is_out_of_date(node, SHA)
 
@@ -464,7 +467,7 @@ def test_a_typed_side_that_mirrors_makes_the_result_out_of_date(mrml):
 def test_a_knee_without_result_is_not_out_of_date(mrml):
     node = scene.add_knee(film(mrml), CROP)
     assert scene.result(node) is None
-    assert scene.chart_of(node) is None
+    assert scene.distribution_of(node) is None
     assert not scene.is_out_of_date(node, SHA)
 
 
@@ -476,10 +479,10 @@ def test_the_table_has_one_row_a_knee_with_all_fields(mrml):
     assert scene.results_table(mrml) is table
     assert table.GetName() == "Knee bone age results"
     assert scene.append_row(table, node) == 0
-    scene.store_result(node, record(bone_age_months=92.0), None, scene.request_key(volume, node, SHA))
+    scene.store_result(node, record(bone_age_months=92.0), scene.request_key(volume, node, SHA))
     assert scene.append_row(table, node) == 0
     second = scene.add_knee(volume, {**CROP, "centre_px": [40, 30]})
-    scene.store_result(second, record(notes=['a "b"\tc\nd']), None, scene.request_key(volume, second, SHA))
+    scene.store_result(second, record(notes=['a "b"\tc\nd']), scene.request_key(volume, second, SHA))
     assert scene.append_row(table, second) == 1
     rows = list(csv.DictReader(io.StringIO(scene.csv_text(table))))
     assert [row["bone_age_months"] for row in rows] == ["92.0", ""]
@@ -505,6 +508,17 @@ def test_no_name_or_number_of_a_patient_stands_in_a_node(mrml):
     assert "102" in text
     assert "Doe" not in text
     assert "4711" not in text
+
+
+def test_knees_are_read_once_with_all_that_is_drawn_of_them(mrml):
+    volume, node = estimated(mrml, bone_age_months=92.0)
+    second = scene.add_knee(volume, {**CROP, "centre_px": [5.0, 10.0], "side": "L"})
+    left, right = scene.look(volume, SHA)
+    assert (left.node, left.record, left.out_of_date) == (second, None, False)
+    assert (right.node, right.record, right.crop) == (node, scene.result(node), scene.crop_of(node))
+    drag(node, across_mm=0.5)
+    assert [knee.out_of_date for knee in scene.look(volume, SHA)] == [False, True]
+    assert scene.look(None) == ()
 
 
 # --- saliency and several films -----------------------------------------------------------------------------
@@ -561,8 +575,8 @@ def test_everything_comes_back_from_a_saved_scene(mrml, tmp_path):
         node = scene.take_found(volume, [CROP])[0]
         drag(node, 1.25, 1.25)
         scene.keep_square(node)
-        answer = record(bone_age_months=91.5, notes=['a "quoted" note'])
-        scene.store_result(node, answer, b"\x89PNG", scene.request_key(volume, node, SHA))
+        answer = record(bone_age_months=91.5, notes=['a "quoted" note'], distribution=SPREAD)
+        scene.store_result(node, answer, scene.request_key(volume, node, SHA))
         scene.append_row(scene.results_table(mrml), node)
     key = scene.request_key(films["first"], scene.knees(films["first"])[0], SHA)
     values = np.random.default_rng(1).random((ROWS, COLUMNS)).astype(np.float32)
@@ -587,7 +601,7 @@ def test_everything_comes_back_from_a_saved_scene(mrml, tmp_path):
         assert scene.facts(volume).sex == "M"
         assert scene.facts(volume).typed == ("sex",)
         assert scene.result(node)["notes"] == ['a "quoted" note']
-        assert scene.chart_of(node) == b"\x89PNG"
+        assert scene.distribution_of(node) == SPREAD
         assert not scene.is_out_of_date(node, SHA)
         assert scene.can_reset(node)
         assert scene.can_undo(volume) == "changed"

@@ -1,6 +1,5 @@
 """The child process: its lines, its answers and every kind of error, asked of a real process."""
 
-import base64
 import io
 import json
 import os
@@ -18,8 +17,8 @@ from PIL import Image
 from KneeBoneAgeLib import bundle_store, chosen_film, process_tree
 from KneeBoneAgeLib.bundle import default_bundle_path
 from KneeBoneAgeLib.errors import BundleError
-from KneeBoneAgeLib.problems import KINDS, problem_of
-from KneeBoneAgeLib.service import Service, serve
+from KneeBoneAgeLib.problems import KINDS, Problem, problem_of
+from KneeBoneAgeLib.service import Service, appended_lines, serve
 
 LIBRARY = Path(__file__).parents[2]
 
@@ -78,9 +77,9 @@ class Child:
         self.said = []
         while True:
             answer = json.loads(self.process.stdout.readline())
-            if "progress" not in answer:
+            if "done" in answer or "error" in answer:
                 return answer
-            self.said.append(answer["progress"])
+            self.said += [answer["progress"]] if "progress" in answer else []
 
     def ask(self, do, **request):
         answer = self.line(json.dumps({"id": 7, "do": do, **request}))
@@ -207,10 +206,51 @@ def test_an_unexpected_failure_is_a_bug_with_its_traceback_in_the_log(capsys):
     service.actions["sample"] = lambda request, say: 1 / 0
     out = io.StringIO()
     serve(['{"id": 1, "do": "sample"}\n', '{"id": 2, "do": "quit"}\n'], out, service)
-    first, last = map(json.loads, out.getvalue().splitlines())
+    heard, first, _heard_too, last = map(json.loads, out.getvalue().splitlines())
+    assert heard == {"id": 1, "got": True}
     assert first["error"]["kind"] == "bug"
     assert last == {"id": 2, "done": {}}
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_requests_can_come_from_a_file_where_the_standard_input_is_not_handed_on(tmp_path):
+    requests = tmp_path / "requests.jsonl"
+    requests.write_bytes(b"")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "KneeBoneAgeLib.service", "--requests", str(requests)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(LIBRARY)},
+    )
+    try:
+        with requests.open("a") as stream:
+            stream.write('{"id": 1, "do": "da')
+            stream.flush()
+            time.sleep(0.1)
+            stream.write('nce"}\n')
+        assert json.loads(process.stdout.readline()) == {"id": 1, "got": True}
+        assert json.loads(process.stdout.readline())["error"]["kind"] == "usage"
+        requests.unlink()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+
+
+def test_a_process_that_nobody_asks_for_long_leaves(tmp_path):
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text('{"id": 1}\n')
+    began = time.monotonic()
+    assert list(appended_lines(requests, idle_s=0.3)) == ['{"id": 1}']
+    assert 0.25 < time.monotonic() - began < 5
+
+
+def test_a_sentence_comes_with_its_values_apart(child):
+    error = child.error("usage", "dance")
+    assert error["told"]["message"] == "unknown request {request}"
+    assert error["told"]["values"]["request"] == "'dance'"
+    again = Problem.from_json(error)
+    assert (again.kind, again.message, again.way_out) == ("usage", error["message"], error["way_out"])
 
 
 # --- installation -------------------------------------------------------------------------------------------
@@ -270,7 +310,7 @@ def test_too_little_memory_is_said_with_the_way_out_and_the_model_is_let_go(erro
     service.actions["estimate"] = fail
     out = io.StringIO()
     serve(['{"id": 1, "do": "estimate"}'], out, service)
-    said = json.loads(out.getvalue())["error"]
+    said = json.loads(out.getvalue().splitlines()[-1])["error"]
     assert said["kind"] == "memory"
     assert way_out in said["way_out"]
     assert service._estimator is None
@@ -347,7 +387,7 @@ def test_a_square_off_the_film_is_said_and_spoils_no_other_knee(child, films):
     child.error("crop", "explain", film=film, crop=away, device="cpu")
     first, second = child.done("estimate", film=film, crops=[away, knee], device="cpu")["records"]
     assert (first["status"], first["refusal_kind"], second["status"]) == ("refused", "crop", "ok")
-    assert "chart" in first
+    assert "distribution" in first
     child.error("crop", "estimate", film=film, crops=[{**knee, "side_px": 0.0}], device="cpu")
     child.error("usage", "estimate", film=film, crops=[{"side_px": 4}], device="cpu")
     child.error("usage", "explain", film=film, device="cpu")
@@ -528,7 +568,7 @@ def test_a_typed_polarity_is_about_what_slicer_shows(child, films, tmp_path, nam
         device="cpu",
     )
     assert wrong["records"][0]["polarity"] != plain["records"][0]["polarity"]
-    assert wrong["records"][0]["probabilities"] != plain["records"][0]["probabilities"]
+    assert wrong["records"][0]["distribution"] != plain["records"][0]["distribution"]
 
 
 def test_an_inverted_volume_is_understood_and_turned_once(child, films, tmp_path):
@@ -544,17 +584,23 @@ def test_an_inverted_volume_is_understood_and_turned_once(child, films, tmp_path
 # --- answers ------------------------------------------------------------------------------------------------
 
 
-def test_an_estimate_finds_both_knees_and_draws_their_charts(child, films):
-    found = child.done("estimate", film={"file": films["school age"]}, device="cpu", theme="dark")
+def test_an_estimate_finds_both_knees_and_their_charts_are_drawn_afterwards(child, films, tmp_path):
+    found = child.done("estimate", film={"file": films["school age"]}, device="cpu")
     assert [knee["side"] for knee in found["knees"]] == ["R", "L"]
     assert [knee["mirrored"] for knee in found["knees"]] == [False, True]
     assert all(knee["fibula_clear"] for knee in found["knees"])
     for record in found["records"]:
-        assert sum(record["probabilities"]) == pytest.approx(1, abs=1e-3)
-        assert len(record["probabilities"]) == len(record["bin_months"])
+        assert sum(record["distribution"]["probabilities"]) == pytest.approx(1, abs=1e-3)
+        assert record["distribution"]["months_to"] == 240
         assert len(record["fold_months"]) == 5
-        with Image.open(io.BytesIO(base64.b64decode(record["chart"]))) as chart:
+    fields = {"records": found["records"], "folder": str(tmp_path)}
+    light, dark = (child.done("charts", **fields, theme=theme)["charts"] for theme in ("light", "dark"))
+    grounds = []
+    for path in (*light, *dark):
+        with Image.open(path) as chart:
             assert chart.size == (680, 220)
+            grounds.append(sum(chart.convert("RGB").getpixel((0, 0))))
+    assert min(grounds[:2]) > 600 > 200 > max(grounds[2:])
     again = child.done("estimate", film={"file": films["school age"]}, crops=found["knees"], device="cpu")
     assert [r["bone_age_months"] for r in again["records"]] == [
         r["bone_age_months"] for r in found["records"]

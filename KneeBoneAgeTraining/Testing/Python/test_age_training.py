@@ -9,15 +9,18 @@ import torch
 from safetensors.numpy import load_file
 
 from KneeBoneAgeLib.intervals import Calibration, mean_months
-from KneeBoneAgeLib.network import AgeNetworkConfig, AgePrior
+from KneeBoneAgeLib.network import AgeNetworkConfig, AgePrior, Points
+from KneeBoneAgeLib.phantom.children import draw_children
+from KneeBoneAgeLib.phantom.scenes import knee_view
 from KneeBoneAgeLib.refusal import KneeGate
 from KneeBoneAgeTrainingLib import age_training, batches
-from KneeBoneAgeTrainingLib.age_module import label_loss, masked_smooth_l1
+from KneeBoneAgeTrainingLib.age_module import label_loss, masked_smooth_l1, point_loss
 from KneeBoneAgeTrainingLib.age_training import pretrain, train_fold
-from KneeBoneAgeTrainingLib.augmentation import Jitter, cut_out
+from KneeBoneAgeTrainingLib.augmentation import Jitter, cut_out, moved, places
 from KneeBoneAgeTrainingLib.batches import Batches, Part
 from KneeBoneAgeTrainingLib.calibration import calibrate
-from KneeBoneAgeTrainingLib.crop_cache import CropCache, CropLabels
+from KneeBoneAgeTrainingLib.crop_cache import MARGIN, CropCache, CropLabels
+from KneeBoneAgeTrainingLib.drawing import LANDMARKS, landmarks_in_crop
 from KneeBoneAgeTrainingLib.folds import assign_folds
 from KneeBoneAgeTrainingLib.gate_training import fit_gate
 from KneeBoneAgeTrainingLib.prior_training import fit_prior
@@ -34,7 +37,7 @@ TINY = Recipe(
     batch=16,
     prior_steps=15,
     epoch_steps=10,
-    small_size=32,
+    small_size=48,
     small_share=0.2,
 )
 
@@ -48,6 +51,8 @@ def draw(count: int, seed: int, others: int = 0) -> tuple[np.ndarray, CropLabels
     images = 60 + 150 * (x[None, None] < 5 + true[:, None, None] / 9) * np.ones((1, SIZE, 1))
     images[:others] = rng.uniform(1, 255, (others, SIZE, SIZE))
     nothing = np.full(count, np.nan, np.float32)
+    landmarks = np.zeros((count, 2, 2))  # the bar's two edges
+    landmarks[:, :, 0] = np.stack([-(5 + true / 9), 5 + true / 9], 1) * 2 / SIZE * MARGIN
     labels = CropLabels(
         sex=rng.integers(0, 2, count),
         age_months=age,
@@ -60,6 +65,7 @@ def draw(count: int, seed: int, others: int = 0) -> tuple[np.ndarray, CropLabels
         kind=np.array(["hand"] * others + ["knee"] * (count - others)),
         oracle_months=true,
         oracle_no_age_months=true,
+        landmarks=landmarks.astype(np.float32),
     )
     return images.astype(np.uint8), labels
 
@@ -179,7 +185,7 @@ def test_batches_are_the_same_again_and_differ_between_epochs(cache):
     assert all(torch.equal(first[key].nan_to_num(), again[key].nan_to_num()) for key in first)
     assert not torch.equal(first["label"], other["label"])
     assert int((~first["knee"]).sum()) == 2
-    assert first["image"].shape == (16, 1, 32, 32)
+    assert first["image"].shape == (16, 1, 48, 48)
     assert other["image"].shape == (16, 1, 64, 64)
 
 
@@ -227,7 +233,7 @@ def test_a_run_learns_the_bars_and_leaves_what_a_bundle_needs(cache, tmp_path, m
     saved = json.loads((tmp_path / "calibration.json").read_text())
     assert {Calibration.from_json(c).target for c in saved.values()} == {"true"}
     gate = KneeGate.from_tensors(load_file(tmp_path / "gate.safetensors"))
-    assert gate.centre.shape == (5, 32 + TINY.network.map_features)
+    assert gate.centre.shape == (5, 32 + TINY.network.map_features + TINY.network.point_features)
     stem = [load_file(tmp_path / name / "module.safetensors") for name in ("pretrain", "fold-0")]
     key = "averaged.backbone.stem.0.weight"
     assert np.allclose(stem[0][key], stem[1][key], atol=1e-7)
@@ -252,8 +258,65 @@ def _bar(rows: int = 184) -> np.ndarray:
     return picture
 
 
-@pytest.mark.parametrize("setting", [{"texture": 0.1}, {"lines": 6.0}])
-def test_streaks_and_stray_lines_lie_on_the_bone_alone(setting):
+def test_landmarks_move_with_the_picture_they_lie_in():
+    """A bright dot is where its landmark is said to be, however the crop was shifted, turned and scaled."""
+    side = 230
+    column, row = np.array([60, 120, 170, 101]), np.array([70, 110, 140, 160])
+    pictures = np.zeros((4, side, side), np.uint8)
+    v, u = np.mgrid[0:side, 0:side]
+    for i in range(4):
+        spot = np.exp(-((u - column[i]) ** 2 + (v - row[i]) ** 2) / 200)
+        pictures[i] = 20 + 200 * spot
+    in_crop = (np.stack([column, row], -1)[:, None] + 0.5) / side * 2 * MARGIN - MARGIN
+    jitter = Jitter(
+        scale=0.15, shift=0.1, rotation_deg=20, blur_px=0, noise=0, shading=0, occlusion=0, gamma=0
+    )
+    for seed in (None, 0, 1):
+        rng = None if seed is None else np.random.default_rng(seed)
+        matrix = places(4, rng, jitter)
+        crops = cut_out(pictures, 200, rng, jitter, matrix)[:, 0].numpy()
+        said = moved(in_crop, matrix)[:, 0]
+        for crop, (x, y) in zip(crops, said, strict=True):
+            if max(abs(x), abs(y)) > 0.95:
+                continue
+            found_row, found_column = np.argwhere(crop >= crop.max() - 1e-3).mean(0)
+            assert (found_column + 0.5, found_row + 0.5) == pytest.approx(
+                (100 + 100 * x, 100 + 100 * y), abs=1.5
+            )
+
+
+def test_landmarks_in_a_reference_crop_have_the_fibula_on_the_left_and_the_hip_above():
+    child = draw_children(1, 4, chronological_age_months=[120.0], with_oracle=False)[0]
+    for right in (True, False):
+        scene = knee_view(child.indicators, 120.0, np.random.default_rng(1), 300, right)
+        points = dict(zip(LANDMARKS, landmarks_in_crop(scene.knees[0]), strict=True))
+        assert points["fibula_physis_distal"][0] < points["tibia_physis_distal"][0] - 0.3
+        assert points["femur_physis_proximal"][1] < -0.2 < 0.1 < points["tibia_physis_distal"][1]
+        width = points["femur_metaphysis_lateral"] - points["femur_metaphysis_medial"]
+        assert np.hypot(*width) == pytest.approx(1.0, abs=0.12)
+        assert np.isfinite(list(points.values())).all()
+    infant = draw_children(1, 4, chronological_age_months=[3.0], with_oracle=False)[0]
+    scene = knee_view(infant.indicators, 3.0, np.random.default_rng(1), 300, True)
+    points = dict(zip(LANDMARKS, landmarks_in_crop(scene.knees[0]), strict=True))
+    assert np.isnan(points["patella_superior"]).all()
+
+
+def test_unknown_landmarks_and_those_outside_of_the_window_are_not_learnt():
+    torch.manual_seed(0)
+    side, heat = 10, torch.zeros(2, 3, 100)
+    points = Points(torch.zeros(2, 3, 2), torch.log_softmax(heat, -1), side)
+    truth = torch.full((2, 3, 2), torch.nan)
+    assert point_loss(points, truth, 0.8) == 0
+    truth[0, 0] = torch.tensor([0.79, 0.0])
+    assert point_loss(points, truth, 0.8) == 0
+    truth[0, 0] = torch.tensor([0.2, 0.0])
+    far = point_loss(points, truth, 0.8)
+    near = point_loss(Points(torch.full((2, 3, 2), 0.1), points.log_share, side), truth, 0.8)
+    assert 0 < near < far
+
+
+@pytest.mark.parametrize("setting", [{"texture": 0.1}, {"lines": 6.0}, {"clouds": 0.1}])
+def test_streaks_stray_lines_and_clouds_lie_on_the_bone_alone(setting):
     still = Jitter(0, 0, 0, 0, 0, 0, 0, 0)
     plain = cut_out(_bar(), 96, np.random.default_rng(3), still)[0, 0]
     changed = cut_out(_bar(), 96, np.random.default_rng(3), replace(still, **setting))[0, 0]

@@ -1,0 +1,326 @@
+"""Train a hand model: a recipe, a study, its folds, one after another; Lightning does the loop.
+
+The same call goes on where it was stopped. Films, their order, their variation and dropout follow from seed, fold,
+stage and step, so a run that was killed ends with the same weights as one that was not (on a CPU bit for bit).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import numpy as np
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from .agreement import fit_age_baseline
+from .hand_batches import Films, HandData, Plan
+from .hand_films import HandFilm, Numbers
+from .hand_job import (
+    FoldRows,
+    Job,
+    begin_run,
+    check_job,
+    is_main_process,
+    is_phantom,
+    learnable_films,
+    rows_of_fold,
+)
+from .hand_module import HandModule, inputs_of, new_teacher
+from .hand_predicting import pooled, predict
+from .hand_results import PREDICTIONS, TEST_PREDICTIONS, summarise, write_predictions
+from .hand_weights import load_fold, load_state, save_fold, save_state
+from .loop import Stopped, StopRequest
+from .progress import Reporter
+from .recipes.schema import Stage
+from .runs import (
+    FAILED,
+    FINISHED,
+    LOG,
+    STOPPED,
+    Run,
+    logging_to,
+    now,
+    read_rows,
+)
+from .stage_watch import BEST, LAST, METRICS_CSV, Before, StageWatch, stage_of
+from .teachers import Teacher, build_teacher
+
+log = logging.getLogger(__name__)
+
+
+def train(job: Job, reporter: Reporter, stop: StopRequest) -> Run:
+    """Train what is not trained yet.
+
+    Raises
+    ------
+    RunError
+        The studies do not fit the recipe or each other, or the folder holds another run.
+    Stopped
+        Somebody asked for an end; the same call goes on.
+    """
+    films = [learnable_films(study, job.limit) for study in job.studies]
+    folds = job.all_folds if job.folds is None else job.folds
+    check_job(job, films, folds)
+    main = is_main_process()
+    run = begin_run(job, films, folds) if main else Run(job.folder, {})
+    reporter.folder = job.folder if main else None
+    reporter.tell(folds=len(folds))
+    with logging_to(job.folder / LOG) if main else nullcontext():
+        return _train(job, films, folds, run, reporter, stop)
+
+
+def _train(
+    job: Job,
+    films: Sequence[Sequence[HandFilm]],
+    folds: Sequence[int],
+    run: Run,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> Run:
+    main = is_main_process()
+    learnt = sum(not film.is_test for some in films for film in some)
+    log.info("%s: %d films to learn from, folds %s", job.recipe.name, learnt, ", ".join(map(str, folds)))
+    try:
+        parts = [_films_of(job, some, reporter, stop) for some in films]
+        for index, fold in enumerate(folds):
+            reporter.begin_fold(index, fold)
+            _train_fold(job, films, parts, fold, reporter, stop)
+        if main:
+            _finish(job, films[-1], folds, reporter, stop)
+            run = run.with_facts(state=FINISHED, finished=now(), pid=None)
+            log.info("finished: %s", job.folder)
+            reporter.tell(doing="finished", seconds_left=0.0)
+    except Stopped:
+        if main:
+            run.with_facts(state=STOPPED, finished=now(), pid=None)
+            log.info("stopped; the same line goes on from here")
+            reporter.tell(doing="stopped", seconds_left=None)
+        raise
+    except BaseException as error:
+        if main:
+            log.exception("failed")
+            run.with_facts(state=FAILED, finished=now(), pid=None, error=f"{type(error).__name__}: {error}")
+        raise
+    return run
+
+
+def _films_of(job: Job, films: Sequence[HandFilm], reporter: Reporter, stop: StopRequest) -> Films:
+    """The prepared films; what is not in the cache is prepared now."""
+    paths = job.pictures.prepare(
+        films,
+        workers=job.machine.workers,
+        progress=reporter.counting("preparing pictures"),
+        check=stop.check,
+    )
+    return Films(tuple(paths), Numbers.of(films))
+
+
+def _train_fold(
+    job: Job,
+    films: Sequence[Sequence[HandFilm]],
+    parts: Sequence[Films],
+    fold: int,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> None:
+    """All stages of a fold, then its weights and out-of-fold estimates; what is finished is not done again."""
+    folder, recipe, main = job.folder / f"fold-{fold}", job.recipe, is_main_process()
+    if (folder / PREDICTIONS).exists():
+        return
+    if main:
+        folder.mkdir(exist_ok=True)
+    stages = [
+        _StageRun(
+            Plan.of(recipe, stage, (recipe.seed, fold, index), len(rows.learnt), job.machine.world),
+            parts[job.study_of(index)].take(rows.learnt),
+            parts[job.study_of(index)].take(rows.watched),
+        )
+        for index, stage in enumerate(recipe.stages)
+        for rows in [rows_of_fold(films[job.study_of(index)], fold, recipe)]
+    ]
+    in_all = sum(stage.plan.steps for stage in stages)
+    reporter.tell(epochs=sum(stage.plan.stage.epochs for stage in stages))
+    teacher: Teacher | None = None
+    before = Before(in_all=in_all)
+    for stage in stages:
+        teacher = _train_stage(job, folder, stage, before, teacher, reporter, stop)
+        before = before.after(stage.plan)
+    assert teacher is not None
+    if not main:
+        return
+    reporter.tell(doing="estimating")
+    rows = rows_of_fold(films[-1], fold, recipe)
+    _predict_held_out(job, films[-1], parts[-1], rows, teacher, folder, stop)
+    for file in (LAST, BEST, _after(recipe.stages[-1])):  # the last stage's weights are the fold's
+        (folder / file).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _StageRun:
+    plan: Plan
+    learnt: Films
+    watched: Films
+
+
+def _train_stage(
+    job: Job,
+    folder: Path,
+    run: _StageRun,
+    before: Before,
+    teacher: Teacher | None,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> Teacher:
+    """The network after a stage: as kept on disk, or trained from `teacher` (None: from first weights)."""
+    plan, recipe, stage = run.plan, job.recipe, run.plan.stage
+    kept = folder / _after(stage)
+    resumed = stage_of(folder / LAST) == stage.name
+    finished = kept.exists()
+    if teacher is None:
+        network = new_teacher(recipe, stage, plan.seed[:2], fetch=not (finished or resumed))
+    else:
+        network = build_teacher(recipe.architecture, inputs_of(recipe, stage), fetch=False)
+        network.load_state_dict(teacher.state_dict())
+    if finished:
+        load_state(kept, network)
+        return network
+    log.info(
+        "fold %d, stage %s: %d films, %d steps of %d films",
+        plan.seed[1], stage.name, len(run.learnt), plan.steps, plan.batch,
+    )  # fmt: skip
+    module = HandModule(network, plan)
+    watch = StageWatch(
+        folder, run.watched, before, recipe.early_stopping, reporter, stop, min(1, job.machine.workers)
+    )
+    trainer = _trainer(job, folder, watch, plan)
+    trainer.fit(
+        module,
+        datamodule=HandData(run.learnt, plan, job.machine.loader_workers),
+        ckpt_path=folder / LAST if resumed else None,
+        weights_only=False,  # the run's own
+    )
+    if watch.stopped:
+        raise Stopped
+    if is_main_process():
+        if (folder / BEST).exists():
+            load_state(folder / BEST, module.averaged)
+        save_state(kept, module.averaged)
+        (folder / BEST).unlink(missing_ok=True)
+    trainer.strategy.barrier()
+    load_state(kept, module.averaged)
+    return module.averaged
+
+
+def _after(stage: Stage) -> str:
+    """Name of the file with the weights after a stage."""
+    return f"after-{stage.name}.safetensors"
+
+
+def _trainer(job: Job, folder: Path, watch: StageWatch, plan: Plan) -> lightning.Trainer:
+    machine, world = job.machine, job.machine.world
+    device = machine.torch_device.type
+    return lightning.Trainer(
+        accelerator={"cuda": "gpu"}.get(device, device),
+        devices=machine.devices,
+        num_nodes=machine.nodes,
+        strategy="ddp" if world > 1 else "auto",
+        sync_batchnorm=world > 1 and device == "cuda",
+        use_distributed_sampler=False,
+        precision=machine.precision(job.recipe.precision),
+        max_epochs=-1,
+        max_steps=plan.steps,
+        gradient_clip_val=job.recipe.optimiser.clip_norm or None,
+        logger=_tensorboard(folder),
+        callbacks=[watch],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _tensorboard(folder: Path) -> Logger | bool:
+    try:
+        return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
+    except ModuleNotFoundError:
+        log.info("no TensorBoard files: neither tensorboard nor tensorboardX is installed")
+        return False
+
+
+def _predict_held_out(
+    job: Job,
+    films: Sequence[HandFilm],
+    part: Films,
+    rows: FoldRows,
+    teacher: Teacher,
+    folder: Path,
+    stop: StopRequest,
+) -> None:
+    """Write the fold's weights and what it says of the films that it has never seen."""
+    epochs = [row["epoch"] for row in read_rows(folder / METRICS_CSV)]
+    save_fold(
+        folder,
+        teacher,
+        job.recipe,
+        {"fold": int(folder.name.partition("-")[2]), "films": len(rows.learnt), "epochs": int(epochs[-1])},
+    )
+    others = part.take(
+        np.concatenate([rows.learnt, rows.watched if job.recipe.early_stopping else rows.learnt[:0]])
+    )
+    numbers = others.numbers
+    baseline = fit_age_baseline(numbers.age_months, numbers.sex, numbers.bone_age_months)
+    own = part.take(rows.held_out)
+    said = predict(
+        teacher.to(job.machine.torch_device),
+        own.pictures,
+        own.numbers,
+        mirrored=job.recipe.mirrored_average,
+        workers=job.machine.workers,
+        check=stop.check,
+    )
+    write_predictions(
+        folder / PREDICTIONS,
+        [films[row] for row in rows.held_out],
+        said.months,
+        said.sd_months,
+        baseline.predict(own.numbers.age_months, own.numbers.sex),
+    )
+
+
+def _finish(
+    job: Job, films: Sequence[HandFilm], folds: Sequence[int], reporter: Reporter, stop: StopRequest
+) -> None:
+    """The test set, once, when all folds are there; then metrics and figures."""
+    test = [film for film in films if film.is_test]
+    done = [fold for fold in job.all_folds if (job.folder / f"fold-{fold}" / PREDICTIONS).exists()]
+    path = job.folder / TEST_PREDICTIONS
+    if test and done == list(job.all_folds) and not path.exists():
+        reporter.tell(doing="estimating the test set")
+        part = _films_of(job, test, reporter, stop)
+        estimates = []
+        for fold in done:
+            model = load_fold(job.folder / f"fold-{fold}")
+            estimates.append(
+                predict(
+                    model.teacher.to(job.machine.torch_device),
+                    part.pictures,
+                    part.numbers,
+                    mirrored=model.mirrored,
+                    workers=job.machine.workers,
+                    check=stop.check,
+                )
+            )
+        learnt = Numbers.of([film for film in films if not film.is_test])
+        baseline = fit_age_baseline(learnt.age_months, learnt.sex, learnt.bone_age_months)
+        mean, sd = pooled(estimates)
+        write_predictions(path, test, mean, sd, baseline.predict(part.numbers.age_months, part.numbers.sex))
+    metrics = summarise(job.folder, done, "phantom" if is_phantom(job.studies[-1]) else "")
+    found = metrics["out_of_fold"]
+    log.info(
+        "out of fold: MAE %.2f months (n = %d); chronological age alone %.2f",
+        found["model"]["mae"], found["n"], found["age_alone"]["mae"],
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""The weights of a trained fold on disk: safetensors, and a JSON file that says what they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file, save
+
+from KneeBoneAgeLib.version import VERSION
+
+from .hand_pictures import PREPROCESSING
+from .recipes import HandRecipe
+from .runs import RunError, read_json, write_json
+from .teachers import Inputs, Teacher, build_teacher, parse_architecture
+
+WEIGHTS, WEIGHTS_JSON = "weights.safetensors", "weights.json"
+
+
+@dataclass(frozen=True)
+class FoldModel:
+    """A trained network with what it needs to be used: `mirrored` says whether estimates are averaged over the mirror
+    image; `sha256` is of the weights."""
+
+    teacher: Teacher
+    mirrored: bool
+    sha256: str
+
+
+def save_state(path: Path, module: torch.nn.Module) -> str:
+    """Write a module's weights whole or not at all; their SHA-256."""
+    content = save(
+        {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+    )
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load_state(path: Path, module: torch.nn.Module) -> None:
+    """Take over weights that `save_state` wrote."""
+    module.load_state_dict(load_file(path))
+
+
+def save_fold(folder: Path, teacher: Teacher, recipe: HandRecipe, more: dict[str, Any]) -> None:
+    """Write the weights of a fold, then the file that makes them a finished fold."""
+    sha256 = save_state(folder / WEIGHTS, teacher)
+    write_json(
+        folder / WEIGHTS_JSON,
+        {
+            "format": 1,
+            "kind": recipe.task,
+            "recipe": recipe.name,
+            "version": VERSION,
+            "sha256": sha256,
+            "architecture": recipe.architecture.model_dump(mode="json"),
+            "inputs": asdict(teacher.inputs),
+            "mirrored_average": recipe.mirrored_average,
+            "preprocessing": PREPROCESSING,
+            **more,
+        },
+    )
+
+
+def load_fold(folder: Path) -> FoldModel:
+    """The network of a finished fold.
+
+    Raises
+    ------
+    RunError
+        There is none, its weights were changed, or it wants another preprocessing than this version has.
+    """
+    facts = read_json(folder / WEIGHTS_JSON)
+    try:
+        content = (folder / WEIGHTS).read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 != facts["sha256"]:
+            raise RunError(f"{folder / WEIGHTS}: is not what {WEIGHTS_JSON} names (SHA-256 differs)")
+        if facts["preprocessing"] != PREPROCESSING:
+            raise RunError(f"{folder}: was trained with another preprocessing of films; train it again")
+        said = facts["inputs"]
+        inputs = Inputs(tuple(said["image_size"]), said["sex"], said["chronological_age"])
+        teacher = build_teacher(parse_architecture(facts["architecture"]), inputs, fetch=False)
+        teacher.load_state_dict(load(content))
+    except (OSError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
+        raise RunError(f"{folder}: holds no trained network that can be read ({error})") from None
+    return FoldModel(teacher.eval(), bool(facts.get("mirrored_average", True)), sha256)

@@ -1,0 +1,231 @@
+"""Recipes of the knee student: what may stand in one, and how it becomes the `Recipe` of the age networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from KneeBoneAgeLib.crop import SIZE_PX
+from KneeBoneAgeLib.network import AgeNetworkConfig
+
+from .augmentation import Jitter
+from .recipe import Recipe
+from .recipes import FOLDER, RecipeError
+from .recipes.schema import Count, EarlyStopping, NotNegative, Section, Share
+
+KNEE_FOLDER = FOLDER / "knee"
+LABEL = "assigned"
+"""The column of `CropLabels` that a student learns from, whoever gave the label."""
+
+
+class KneeAugmentation(Section):
+    """How crops are varied; each crop anew in every step."""
+
+    rotation_deg: NotNegative = Field(default=6.0, description="turned by up to so many degrees, either way")
+    scale: NotNegative = Field(default=0.08, description="log of the magnification, up to this, either way")
+    shift: NotNegative = Field(default=0.05, description="moved by up to this share of the crop's side")
+    brightness: NotNegative = Field(
+        default=0.15, description="standard deviation of a gradient of brightness over the crop"
+    )
+    contrast: NotNegative = Field(default=0.3, description="standard deviation of log gamma")
+    inversion: Share = Field(
+        default=0.0,
+        description="share of crops whose grey values are inverted (bone dark); reading settles the polarity of films",
+    )
+    resolution: Share = Field(
+        default=0.2, description="share of crops that are coarsened, by a factor of up to 3"
+    )
+    blur_px: NotNegative = Field(
+        default=0.8, description="largest standard deviation of a blur, pixels of the crop"
+    )
+    noise: NotNegative = Field(
+        default=0.04, description="largest standard deviation of noise, share of the crop's contrast"
+    )
+    occlusion: Share = Field(default=0.05, description="share of crops with something in the way")
+    texture: NotNegative = Field(
+        default=0.0,
+        description="largest standard deviation of trabecular streaks, share of the bone's brightness",
+    )
+    lines: NotNegative = Field(default=0.0, description="mean number of stray lines that are no physis")
+    clouds: NotNegative = Field(
+        default=0.0,
+        description="largest standard deviation of areas of other density, share of the bone's brightness",
+    )
+
+    @property
+    def jitter(self) -> Jitter:
+        return Jitter(
+            scale=self.scale,
+            shift=self.shift,
+            rotation_deg=self.rotation_deg,
+            gamma=self.contrast,
+            blur_px=self.blur_px,
+            noise=self.noise,
+            shading=self.brightness,
+            occlusion=self.occlusion,
+            texture=self.texture,
+            lines=self.lines,
+            clouds=self.clouds,
+        )
+
+
+class Negatives(Section):
+    """Crops that are no frontal knee, for the gate that refuses these; drawn by the phantom."""
+
+    count: int = Field(
+        default=320, ge=0, description="so many are drawn; 0: none, and the bundle has no gate"
+    )
+    seed: int = Field(default=9001, ge=0, description="seed of the drawing")
+    share: Share = Field(default=0.05, description="share of a batch, so that features tell them from knees")
+
+
+class KneeRecipe(Section):
+    """How a knee model is trained on the crops of a study."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="short name: a-z, 0-9, hyphens")
+    description: str = Field(description="what it is, in a sentence or two")
+    reference: str = Field(default="", description="the paper it follows")
+    task: Literal["knee"] = Field(default="knee", description="knee: bone age from crops of the knee")
+    network: dict[str, Any] = Field(
+        default_factory=dict,
+        description="fields of KneeBoneAgeLib.network.AgeNetworkConfig; image_size is the crop's. What a teacher's "
+        "network has alike is taken over",
+    )
+    epochs: Count = Field(description="passes over the training crops, at most")
+    learning_rate: float = Field(gt=0, description="highest learning rate; lowered as a cosine")
+    warm_up: Share = Field(default=0.1, description="share of the steps in which the learning rate rises")
+    weight_decay: NotNegative = Field(default=0.05, description="of matrices and filters")
+    batch: Count = Field(default=24, description="crops a step; a smaller study makes smaller batches")
+    missing_sex: Share = Field(
+        default=0.12, description="share of crops shown without the sex, so that it may be missing"
+    )
+    frozen_stages: int = Field(
+        default=0, ge=0, description="first stages of the backbone that stay as they are"
+    )
+    reader_sd_months: float = Field(
+        default=4.0, gt=0, description="standard deviation of a reader's bone age about the true one"
+    )
+    pseudo_sd_months: float = Field(
+        default=3.5,
+        gt=0,
+        description="standard deviation of pseudo-labels about the true bone age; the label's own spread is added",
+    )
+    prior_steps: int = Field(
+        default=200,
+        ge=0,
+        description="steps in which bone age is learnt from age and sex alone; 0: not learnt anew",
+    )
+    augmentation: KneeAugmentation = Field(default=KneeAugmentation(), description="how crops are varied")
+    negatives: Negatives = Field(default=Negatives(), description="crops that are no frontal knee")
+    early_stopping: EarlyStopping | None = Field(
+        default=None, description="when to stop before the last epoch; null: never, the last weights are kept"
+    )
+    ema_decay: float = Field(
+        default=0.99, ge=0, lt=1, description="of the moving average of the weights, which is what is kept"
+    )
+    precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = Field(
+        default="auto", description="auto: bf16-mixed where the device has it, else 32"
+    )
+    interval_level: float = Field(
+        default=0.9, gt=0, lt=1, description="share of bone ages that intervals cover"
+    )
+    folds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, description="folds of the study that are trained; null: all"
+    )
+    seed: int = Field(default=1, ge=0, description="of first weights, order of crops and augmentation")
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, options: dict[str, Any]) -> dict[str, Any]:
+        known = [one.name for one in dataclasses.fields(AgeNetworkConfig) if one.name != "image_size"]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1, cutoff=0.0)
+                raise ValueError(
+                    f"unknown option {name!r} of the network; the nearest known one is {near[0]!r}"
+                )
+        return options
+
+    @property
+    def config(self) -> AgeNetworkConfig:
+        """The network's own configuration at the crop's size."""
+        return AgeNetworkConfig.from_json(
+            {**AgeNetworkConfig().to_json(), **self.network, "image_size": SIZE_PX}
+        )
+
+    def training(self, crops: int, fold: int) -> Recipe:
+        """The settings of one fold that learns from so many crops."""
+        batch = min(self.batch, max(2, crops // 4))
+        epoch_steps = max(1, -(-crops // batch))
+        return Recipe(
+            steps=self.epochs * epoch_steps,
+            epoch_steps=epoch_steps,
+            label=LABEL,
+            reader_sd_months=self.reader_sd_months,
+            pseudo_sd_months=self.pseudo_sd_months,
+            network=self.config,
+            jitter=self.augmentation.jitter,
+            batch=batch,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            warm_up=self.warm_up,
+            ema_decay=self.ema_decay,
+            missing_sex=self.missing_sex,
+            negative_share=self.negatives.share,
+            frozen_stages=self.frozen_stages,
+            prior_steps=self.prior_steps,
+            point_weight=0.0,
+            seed=self.seed + 100 * fold,
+        )
+
+
+def shipped_knee_recipes() -> dict[str, Path]:
+    """Name → file of the knee recipes that ship."""
+    return {path.stem: path for path in sorted(KNEE_FOLDER.glob("*.yaml"))}
+
+
+def load_knee_recipe(name_or_path: str | Path) -> KneeRecipe:
+    """A knee recipe that ships, by name, or a file.
+
+    Raises
+    ------
+    RecipeError
+        There is none, it is no YAML, a key is unknown or a value impossible.
+    """
+    path = shipped_knee_recipes().get(str(name_or_path), Path(name_or_path))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        names = ", ".join(shipped_knee_recipes())
+        raise RecipeError(f"{name_or_path}: no recipe ({reason}); shipped are {names}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: holds no keys")
+    try:
+        return KneeRecipe.model_validate(values)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: " + "; ".join(_said(one) for one in error.errors())) from None
+
+
+def _said(one: Any) -> str:
+    place = ".".join(map(str, one["loc"]))
+    if one["type"] == "extra_forbidden":
+        inside: type[Section] = KneeRecipe
+        if len(one["loc"]) > 1:
+            annotation = KneeRecipe.model_fields[one["loc"][0]].annotation
+            inside = annotation if isinstance(annotation, type) else EarlyStopping
+        near = difflib.get_close_matches(str(one["loc"][-1]), inside.model_fields, 1, cutoff=0.0)
+        return f"unknown key {place!r}; the nearest known one is {near[0]!r}"
+    return f"{place or 'recipe'}: {one['msg'].removeprefix('Value error, ')}"
+
+
+def dump_knee_recipe(recipe: KneeRecipe) -> str:
+    """The whole recipe as YAML, defaults included; `load_knee_recipe` gives it back."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,106 @@
+"""Where a knee student starts: the weights of a hand teacher, of a bundle, or first weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from KneeBoneAgeLib.bundle import load_bundle
+from KneeBoneAgeLib.errors import BundleError
+from KneeBoneAgeLib.estimator import fold_file
+
+from .hand_weights import load_fold
+from .pseudo_label import runs_sha256
+from .runs import FILMS_CSV, RunError, open_run, read_rows
+
+log = logging.getLogger(__name__)
+
+TEACHER, BUNDLE, SCRATCH = "teacher", "bundle", "scratch"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How many of a network's tensors were taken over, and the names of those that were not."""
+
+    taken: int
+    left_out: tuple[str, ...]
+
+    @property
+    def of(self) -> int:
+        return self.taken + len(self.left_out)
+
+    def __str__(self) -> str:
+        names = ", ".join(self.left_out[:6]) + (", …" if len(self.left_out) > 6 else "")
+        return f"{self.taken} of {self.of} tensors taken over" + (f"; not: {names}" if names else "")
+
+
+def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> Taken:
+    """Take each tensor whose name and shape agree; a teacher's network may be a part of it called ``network``."""
+    given = {name.removeprefix("network."): value for name, value in weights.items()}
+    own = network.state_dict()
+    fitting = {
+        name: given[name].to(value)
+        for name, value in own.items()
+        if name in given and given[name].shape == value.shape
+    }
+    network.load_state_dict(fitting, strict=False)
+    return Taken(len(fitting), tuple(name for name in own if name not in fitting))
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the student starts from; `folder` is a run of a hand teacher or a bundle, None from first weights."""
+
+    kind: str
+    folder: Path | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the teacher's weights or the bundle. Raises RunError where there is none."""
+        if self.folder is None:
+            return ""
+        if self.kind == TEACHER:
+            run = open_run(self.folder)
+            if not run.fold_folders:
+                raise RunError(f"{self.folder}: no fold is trained; train it first")
+            return runs_sha256([run])
+        try:
+            return load_bundle(self.folder).sha256
+        except BundleError as error:
+            raise RunError(str(error)) from None
+
+    def weights(self, fold: int, held_out: Iterable[str]) -> tuple[Mapping[str, Tensor], str]:
+        """The weights that a fold of the student starts from, and where they are from.
+
+        Parameters
+        ----------
+        held_out : patient ids of the children that this fold must not know: its own and the test set's.
+
+        Raises
+        ------
+        RunError
+            Every trained fold of the teacher has learnt from one of these children.
+        """
+        if self.folder is None:
+            return {}, "first weights"
+        if self.kind == BUNDLE:
+            bundle = load_bundle(self.folder)
+            name = fold_file(fold % bundle.manifest.architecture.folds)
+            return bundle.load_tensors(name), f"{name} of {bundle.name}"
+        run = open_run(self.folder)
+        trained = {int(folder.name.partition("-")[2]): folder for folder in run.fold_folders}
+        held_out_by = {row["patient_id"]: int(row["fold"]) for row in read_rows(run.folder / FILMS_CSV)}
+        known = {held_out_by[patient] for patient in held_out if patient in held_out_by}
+        usable = [number for number in trained if known <= {number}]
+        if not usable:
+            needed = ", ".join(map(str, sorted(known)))
+            raise RunError(
+                f"{self.folder}: every trained fold has learnt from hand films of children that fold {fold} of the "
+                f"knees holds out (they are held out by fold {needed}); train that fold, or take a teacher of others"
+            )
+        number = fold if fold in usable else usable[0]
+        return load_fold(trained[number]).teacher.state_dict(), f"fold {number} of {run.name}"

@@ -1,0 +1,362 @@
+"""Train the knee student of a study: crops, labels, a fold after another from a teacher's weights, calibration, gate.
+
+The networks, losses and crops are those of `age_module` and `batches`; Lightning does the loop. The same call goes on
+where it was stopped, and a run that was killed ends with the weights of one that was not (on a CPU bit for bit).
+Folds are the study's own. A run is a folder as `runs` describes, of kind "knee", and beside what stands there:
+
+====================  ==========================================================================================
+not_learnt.csv        knees that are not learnt from, with the reason
+calibration.json      intervals, by what is known beside the picture
+gate.safetensors      refuses what is no frontal knee; only where negatives were drawn
+finder.safetensors    the finder that the crops are from, with finder.json: its architecture and thresholds
+====================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+from numpy.typing import NDArray
+
+from KneeBoneAgeLib.bundle import current_preprocessing
+from KneeBoneAgeLib.network import AgeNetwork
+
+from .age_module import AgeModule
+from .age_training import new_module
+from .crop_cache import CropCache
+from .drawing import draw_crops
+from .hand_job import FoldRows, is_phantom
+from .hand_results import PREDICTIONS, TEST_PREDICTIONS
+from .hand_training import _tensorboard
+from .knee_batches import Lesson, StudentData
+from .knee_corrections import CorrectedCrops
+from .knee_job import KneeJob, begin_run, check_folds, counts_of, rows_of_fold, write_rows
+from .knee_labels import READERS, PseudoLabels, Taught, teach
+from .knee_pictures import BundleFinder, prepare
+from .knee_results import (
+    GATE,
+    OUT_OF_FOLD,
+    baseline_of,
+    calibrate,
+    posteriors,
+    summarise,
+    train_gate,
+    write_estimates,
+)
+from .knee_start import take_over
+from .knee_watch import KneeWatch, best_weights
+from .knee_weights import UNNAMED, load_networks, save_fold
+from .loop import Stopped, StopRequest
+from .predicting import predict
+from .prior_training import fit_prior
+from .progress import Reporter
+from .recipe import Recipe
+from .runs import (
+    FAILED,
+    FINISHED,
+    LOG,
+    STOPPED,
+    Run,
+    RunError,
+    logging_to,
+    now,
+    read_json,
+    write_json,
+)
+from .stage_watch import BEST, LAST
+
+log = logging.getLogger(__name__)
+
+FINDER, FINDER_JSON = "finder.safetensors", "finder.json"
+NEGATIVES_PART = 40
+"""Crops a file of those that are drawn."""
+
+
+def transfer(job: KneeJob, reporter: Reporter, stop: StopRequest) -> Run:
+    """Train what is not trained yet.
+
+    Raises
+    ------
+    RunError, StudyError
+        The study, the labels or the teacher cannot be used, or the folder holds another run.
+    Stopped
+        Somebody asked for an end; the same call goes on.
+    """
+    folds = job.all_folds if job.folds is None else job.folds
+    wrong = [fold for fold in folds if fold not in range(job.study.parameters.folds)]
+    if wrong or not folds:
+        raise RunError(
+            f"fold {wrong[0] if wrong else 'none'}: the study has folds 0 to {job.study.parameters.folds - 1}"
+        )
+    pseudo = PseudoLabels.read(job.labels) if job.labels else None
+    if job.label != READERS and pseudo is None:
+        raise RunError(
+            f"--label {job.label} needs --labels, the table that `kneeboneage pseudo-label` writes"
+        )
+    run = begin_run(job, pseudo, folds)
+    reporter.folder = job.folder
+    reporter.tell(folds=len(folds))
+    with logging_to(job.folder / LOG):
+        try:
+            _transfer(job, pseudo, folds, run, reporter, stop)
+        except Stopped:
+            run.with_facts(state=STOPPED, finished=now(), pid=None)
+            log.info("stopped; the same line goes on from here")
+            reporter.tell(doing="stopped", seconds_left=None)
+            raise
+        except BaseException as error:
+            log.exception("failed")
+            run.with_facts(state=FAILED, finished=now(), pid=None, error=f"{type(error).__name__}: {error}")
+            raise
+    return Run(job.folder, read_json(job.folder / "run.json"))
+
+
+def _transfer(
+    job: KneeJob,
+    pseudo: PseudoLabels | None,
+    folds: Sequence[int],
+    run: Run,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> None:
+    crops = CorrectedCrops.read(job.crops) if job.crops else None
+    prepared = prepare(
+        job.study,
+        job.prepared,
+        job.finder,
+        crops,
+        workers=_processes(job),
+        progress=reporter.counting("preparing crops"),
+        check=stop.check,
+    )
+    _keep_finder(job)
+    taught = teach(job.study, prepared, job.label, pseudo, job.recipe)
+    check_folds(job, taught)
+    write_rows(job, taught)
+    facts = counts_of(taught)
+    log.info(
+        "%s: %s",
+        job.recipe.name,
+        ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in facts.items()),
+    )
+    run = run.with_facts(counts=facts)
+    negatives = _negatives(job, reporter, stop)
+    for index, fold in enumerate(folds):
+        reporter.begin_fold(index, fold)
+        _train_fold(job, taught, fold, negatives, reporter, stop)
+    done = [fold for fold in job.all_folds if (job.folder / f"fold-{fold}" / PREDICTIONS).exists()]
+    reporter.tell(doing="estimating")
+    _finish(job, taught, done, negatives, stop)
+    run.with_facts(state=FINISHED, finished=now(), pid=None)
+    log.info("finished: %s", job.folder)
+    reporter.tell(doing="finished", seconds_left=0.0)
+
+
+def _processes(job: KneeJob) -> int:
+    """How many prepare crops or draw: this one only waits meanwhile, so that its core is free too."""
+    return min(job.machine.workers + 1, os.cpu_count() or 1) if job.machine.workers else 1
+
+
+def _keep_finder(job: KneeJob) -> None:
+    """The finder's files, so that the run can be exported wherever it goes."""
+    if isinstance(job.finder, BundleFinder):
+        shutil.copyfile(job.finder.weights, job.folder / FINDER)
+        write_json(job.folder / FINDER_JSON, job.finder.config)
+
+
+def _negatives(job: KneeJob, reporter: Reporter, stop: StopRequest) -> CropCache | None:
+    """Crops of other things, drawn by the phantom; kept beside the study's crops."""
+    wanted = job.recipe.negatives
+    if not wanted.count:
+        return None
+    drawn = job.prepared / f"negatives-{wanted.seed}-{wanted.count}-{current_preprocessing()['size_px']}"
+    reporter.tell(doing="drawing crops of other things")
+    workers = max(1, min(_processes(job), wanted.count // NEGATIVES_PART))
+    calls = [(drawn, wanted.count, wanted.seed, worker, workers) for worker in range(workers)]
+    if workers == 1:
+        _draw_negatives(calls[0])
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(_draw_negatives, calls))
+    stop.check()
+    return CropCache.load(drawn)
+
+
+def _draw_negatives(call: tuple[Path, int, int, int, int]) -> None:
+    out, count, seed, worker, workers = call
+    with contextlib.redirect_stdout(sys.stderr):
+        draw_crops(out, count, seed, negatives=True, part=NEGATIVES_PART, worker=worker, workers=workers)
+
+
+def _train_fold(
+    job: KneeJob,
+    taught: Taught,
+    fold: int,
+    negatives: CropCache | None,
+    reporter: Reporter,
+    stop: StopRequest,
+) -> None:
+    """A fold's weights and its estimates of the crops that it has never seen; what is finished is not done again."""
+    folder = job.folder / f"fold-{fold}"
+    if (folder / PREDICTIONS).exists():
+        return
+    folder.mkdir(exist_ok=True)
+    rows = rows_of_fold(taught, fold, job.recipe, job.share)
+    recipe = job.recipe.training(len(rows.learnt), fold)
+    reporter.tell(epochs=job.recipe.epochs, steps=recipe.epoch_steps, doing="training")
+    lesson = Lesson.of(recipe, job.recipe, taught, rows.learnt, negatives)
+    module = new_module(recipe, lesson.parts)
+    start = _start(job, taught, fold, module)
+    _fit_prior(module, recipe, taught, rows.learnt)
+    log.info(
+        "fold %d: %d crops, %d steps of %d; %s",
+        fold,
+        len(rows.learnt),
+        recipe.steps,
+        recipe.batch,
+        start["said"],
+    )
+    watch = KneeWatch(
+        folder, taught.cache, rows.watched, taught.judged_months, job.recipe.early_stopping, reporter, stop
+    )
+    trainer = _trainer(job, folder, watch, recipe)
+    trainer.fit(
+        module,
+        datamodule=StudentData(lesson, recipe, job.machine.loader_workers),
+        ckpt_path=folder / LAST if (folder / LAST).exists() else None,
+        weights_only=False,  # the run's own
+    )
+    if watch.stopped:
+        raise Stopped
+    best_weights(folder, module.averaged)
+    network = module.averaged.cpu()
+    _predict_held_out(taught, rows, network, folder)
+    save_fold(job, folder, network, {"start": start, "crops": len(rows.learnt), "fold": fold})
+    (folder / LAST).unlink(missing_ok=True)
+    (folder / BEST).unlink(missing_ok=True)
+
+
+def _start(job: KneeJob, taught: Taught, fold: int, module: AgeModule) -> dict[str, Any]:
+    """Take over a teacher's weights; what was taken."""
+    patients = taught.cache.labels.patient_id
+    held_out = set(patients[(taught.fold == fold) | (taught.fold < 0)])
+    weights, source = job.start.weights(fold, sorted(held_out))
+    if job.start.folder is None:
+        return {"kind": job.start.kind, "said": source}
+    taken = take_over(module.network, weights)
+    if not any(
+        name.startswith("backbone.") for name in set(module.network.state_dict()) - set(taken.left_out)
+    ):
+        raise RunError(
+            f"{job.start.folder}: nothing of its backbone fits the recipe's network; give the recipe the teacher's "
+            "`network`, or start from scratch"
+        )
+    module.averaged.load_state_dict(module.network.state_dict())
+    return {
+        "kind": job.start.kind,
+        "from": source,
+        "taken": taken.taken,
+        "left_out": list(taken.left_out),
+        "said": f"{source}: {taken}",
+    }
+
+
+def _fit_prior(module: AgeModule, recipe: Recipe, taught: Taught, rows: NDArray[np.intp]) -> None:
+    labels = taught.cache.labels.take(rows)
+    aged = np.flatnonzero(np.isfinite(labels.age_months))
+    if recipe.prior_steps and len(aged):
+        known = labels.take(aged)
+        fit_prior(
+            module.network.prior,
+            known.sex,
+            known.age_months,
+            known.assigned_months,
+            steps=recipe.prior_steps,
+            seed=recipe.seed,
+        )
+    module.averaged.load_state_dict(module.network.state_dict())
+
+
+def _trainer(job: KneeJob, folder: Path, watch: KneeWatch, recipe: Recipe) -> lightning.Trainer:
+    machine = job.machine
+    device = machine.torch_device.type
+    return lightning.Trainer(
+        accelerator={"cuda": "gpu"}.get(device, device),
+        devices=1,
+        precision=machine.precision(job.recipe.precision),
+        max_epochs=-1,
+        max_steps=recipe.steps,
+        gradient_clip_val=1.0,
+        logger=_tensorboard(folder),
+        log_every_n_steps=recipe.epoch_steps,
+        callbacks=[watch],
+        reload_dataloaders_every_n_epochs=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _predict_held_out(taught: Taught, rows: FoldRows, network: AgeNetwork, folder: Path) -> None:
+    prediction = predict(network, taught.cache, rows.held_out)
+    unfinished = folder / f".{OUT_OF_FOLD}"
+    with unfinished.open("wb") as stream:
+        np.savez(stream, rows=rows.held_out, log_likelihood=prediction.log_likelihood)
+    unfinished.replace(folder / OUT_OF_FOLD)
+    labels = taught.cache.labels.take(rows.held_out)
+    p = {
+        case: posteriors([network], [prediction.log_likelihood], labels, case) for case in ("sex_age", "sex")
+    }
+    seen = (
+        np.union1d(rows.learnt, rows.watched)
+        if len(np.intersect1d(rows.watched, rows.held_out)) == 0
+        else rows.learnt
+    )
+    age_alone = baseline_of(taught.cache.labels.take(seen)).predict(labels.age_months, labels.sex)
+    write_estimates(folder / UNNAMED, taught, rows.held_out, p, age_alone)
+
+
+def _finish(
+    job: KneeJob, taught: Taught, done: Sequence[int], negatives: CropCache | None, stop: StopRequest
+) -> None:
+    """Calibration and gate; the test set, once, when all folds are there; then metrics and figures."""
+    networks = load_networks(job.folder, done)
+    calibrations = calibrate(job.folder, done, networks, taught, job.recipe.interval_level)
+    more: dict[str, Any] = {"interval_level": job.recipe.interval_level}
+    if negatives is not None:
+        more["gate"] = train_gate(
+            job.folder, networks, taught.cache, np.flatnonzero(taught.fold >= 0), negatives
+        )
+        log.info("%s", more["gate"])
+    else:
+        (job.folder / GATE).unlink(missing_ok=True)
+        more["gate"] = "no gate: no crops of other things were drawn"
+    stop.check()
+    test = np.flatnonzero(taught.fold < 0)
+    path = job.folder / TEST_PREDICTIONS
+    if len(test) and list(done) == list(job.all_folds) and not path.exists():
+        labels = taught.cache.labels.take(test)
+        said = [predict(network, taught.cache, test).log_likelihood for network in networks]
+        p = {case: posteriors(networks, said, labels, case) for case in ("sex_age", "sex")}
+        learnt = baseline_of(taught.cache.labels.take(np.flatnonzero(taught.fold >= 0)))
+        age_alone = learnt.predict(labels.age_months, labels.sex)
+        interval = calibrations["sex_age"].interval(p["sex_age"])
+        write_estimates(path, taught, test, p, age_alone, interval)
+    data = "phantom" if is_phantom(job.study) else ""
+    found = summarise(job.folder, done, taught, data, more)["out_of_fold"]
+    log.info(
+        "out of fold: MAE %.2f months (n = %d); chronological age alone %.2f",
+        found["model"]["mae"], found["n"], found["age_alone"]["mae"],
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""Recipes: what ships can be read, what is wrong in one is named, and every field says what it means."""
+
+import contextlib
+import importlib
+import io
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from KneeBoneAgeTrainingLib.commands import app
+from KneeBoneAgeTrainingLib.recipes import (
+    RecipeError,
+    documented_fields,
+    dump_recipe,
+    load_recipe,
+    recipe_path,
+    shipped_recipes,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+LITERATURE = {"convnext-hand", "bonet", "inception-resnet-v2", "iglovikov"}
+
+
+def changed(tmp_path: Path, old: str, new: str, name: str = "convnext-hand") -> Path:
+    text = recipe_path(name).read_text()
+    assert old in text
+    path = tmp_path / "own.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_the_recipes_of_the_literature_ship_under_their_own_names():
+    assert set(shipped_recipes()) >= LITERATURE
+    for name in shipped_recipes():
+        recipe = load_recipe(name)
+        assert recipe.name == name
+        assert recipe.description
+    assert all(load_recipe(name).reference for name in LITERATURE)
+
+
+def test_convnext_hand_learns_with_sex_first_and_with_chronological_age_then():
+    first, second = load_recipe("convnext-hand").stages
+    assert (first.inputs.sex, first.inputs.chronological_age) == (True, False)
+    assert (second.inputs.sex, second.inputs.chronological_age) == (True, True)
+
+
+def test_a_recipe_that_was_written_down_is_the_same_recipe(tmp_path):
+    for name in shipped_recipes():
+        recipe = load_recipe(name)
+        (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+        assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("epochs: 30", "epochz: 30", "unknown key 'epochz' in stages[0]; the nearest known one is 'epochs'"),
+        ("batch:", "bach:", "unknown key 'bach'; the nearest known one is 'batch'"),
+        ("  options:", "  optoins:", "unknown key 'optoins' in architecture; the nearest known one is 'options'"),
+        ("    field:", "    feild:", "architecture.options: unknown option 'feild' of the age network; did you"),
+        ("sex: true,", "gender: true,", "unknown key 'gender' in stages[0].inputs"),
+        ("epochs: 30", "epochs: 0", "stages[0].epochs: Input should be greater than or equal to 1 (given: 0)"),
+        ("kind: age-network", "kind: resnet", "'age-network', 'bonet', 'inception-resnet-v2', 'iglovikov'"),
+        ("name: with-age", "name: with-sex", "two stages have the same name"),
+        ("[256, 256]", "[256, 200]", "age-network reads square pictures"),
+        ("name: convnext-hand\n", "", "name is missing"),
+        ("batch: 24", "batch: 24\nbatch: 12", "the key 'batch' stands twice"),
+        ("batch: 24", "batch: [24", "is no YAML"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_recipe_is_named(tmp_path, old, new, said):
+    path = changed(tmp_path, old, new)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there_names_those_that_ship():
+    with pytest.raises(RecipeError, match="shipped are bonet, convnext-hand"):
+        load_recipe("convnext-hands")
+
+
+def test_every_field_says_what_it_means():
+    fields = list(documented_fields())
+    assert len(fields) > 60
+    assert not [place for place, _, meaning in fields if not meaning]
+    assert ("stages[].inputs.sex", "true", "whether sex is an input") in fields
+    assert "architecture(bonet).dense" in {place for place, _, _ in fields}
+
+
+def test_the_command_lists_and_shows_recipes():
+    def said(*words: str) -> str:
+        done = CliRunner().invoke(app, ["recipes", *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert all(name in said() for name in LITERATURE)
+    assert said("show", "bonet") == recipe_path("bonet").read_text()
+    only_its_own = said("show", "bonet", "--fields")
+    assert "architecture.deform_after  [3]" in only_its_own
+    assert "unet_encoder" not in only_its_own
+    assert CliRunner().invoke(app, ["recipes", "show", "bonnet"]).exit_code == 2
+
+
+def test_each_command_is_announced_to_kneeboneage_under_its_name():
+    announced = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    for name, place in announced["kneeboneage.commands"].items():
+        module, attribute = place.split(":")
+        command = typer.main.get_command(getattr(importlib.import_module(module), attribute))
+        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+        said = click_run(command, ["--help"])
+        assert "Usage:" in said
+        assert " COMMAND " not in said or name in ("cohort", "recipes", "bundle"), said
+
+
+def click_run(command, words: list[str]) -> str:
+    with pytest.raises(SystemExit) as ended, contextlib.redirect_stdout(io.StringIO()) as out:
+        command(words)
+    assert ended.value.code == 0
+    return out.getvalue()

@@ -1,0 +1,127 @@
+"""Runs as folders: begun, gone on with, refused, listed; and how agreement is measured."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from KneeBoneAgeTrainingLib.agreement import agreement, fit_age_baseline
+from KneeBoneAgeTrainingLib.commands import app
+from KneeBoneAgeTrainingLib.runs import RUNNING, RunError, begin, find_runs, open_run, write_table
+
+SAME = {"recipe": "tiny", "data_sha256": ["abc"]}
+
+
+def begun(folder, state=RUNNING, pid=None, recipe="name: tiny\n", same=SAME):
+    return begin(folder, recipe, same, {"state": state, "pid": pid, "host": socket.gethostname()})
+
+
+def ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_run_goes_on_only_with_the_same_recipe_and_data(tmp_path):
+    folder = tmp_path / "run"
+    begun(folder, pid=ended_process())
+    assert begun(folder, pid=ended_process()).facts["recipe"] == "tiny"
+    with pytest.raises(RunError, match="another recipe.*choose another --out"):
+        begun(folder, recipe="name: other\n")
+    with pytest.raises(RunError, match="data_sha256"):
+        begun(folder, same={**SAME, "data_sha256": ["def"]})
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(RunError, match="other things"):
+        begun(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path):
+    begun(tmp_path / "run", pid=os.getppid())
+    with pytest.raises(RunError, match=f"being trained by process {os.getppid()}"):
+        begun(tmp_path / "run")
+
+
+def test_a_run_whose_process_is_gone_is_called_interrupted(tmp_path):
+    assert begun(tmp_path / "gone", pid=ended_process()).state == "interrupted"
+    assert begun(tmp_path / "alive", pid=os.getpid()).state == "running"
+    assert begun(tmp_path / "stopped", state="stopped").state == "stopped"
+
+
+def test_runs_are_listed_with_their_error_beside_that_of_age_alone(tmp_path):
+    begun(tmp_path / "first", state="finished")
+    result = {"n": 40, "model": {"mae": 5.02}, "age_alone": {"mae": 9.75}}
+    (tmp_path / "first" / "metrics.json").write_text(
+        json.dumps({"folds": [0, 1], "data": "phantom", "out_of_fold": result})
+    )
+    begun(tmp_path / "second", pid=ended_process())
+    (tmp_path / "second" / "progress.json").write_text(
+        json.dumps({"fold": 1, "folds": 5, "epoch": 2, "epochs": 30, "val_mae_months": 7.5})
+    )
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("{")
+    assert [run.name for run in find_runs(tmp_path)] == ["first", "second"]
+    done = CliRunner().invoke(app, ["runs", str(tmp_path)])
+    assert done.exit_code == 0
+    first, second = done.output.splitlines()
+    assert "2 folds, MAE 5.02 months (age alone 9.75, n = 40)  phantom" in first
+    assert "interrupted" in second
+    assert "fold 2 of 5, epoch 3 of 30, MAE 7.50 months" in second
+    assert CliRunner().invoke(app, ["runs", str(tmp_path / "nowhere")]).exit_code == 2
+
+
+def test_where_there_is_no_run_the_way_out_is_named(tmp_path):
+    with pytest.raises(RunError, match="no run here"):
+        open_run(tmp_path)
+
+
+def test_a_table_is_written_whole_or_not_at_all(tmp_path):
+    write_table(tmp_path / "a.csv", ["x"], [[1]])
+
+    def broken():
+        yield [2]
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_table(tmp_path / "a.csv", ["x"], broken())
+    assert (tmp_path / "a.csv").read_text() == "x\n1\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_agreement_is_measured_as_the_field_does():
+    label = np.array([100.0, 100, 100, 100, 100])
+    found = agreement(label + [0, -4, 8, 14, -30], label)
+    assert found is not None
+    assert (found.n, found.mae, found.median) == (5, pytest.approx(11.2), 8)
+    assert found.rmse == pytest.approx(np.sqrt((16 + 64 + 196 + 900) / 5))
+    assert found.within == pytest.approx((0.4, 0.6, 0.8, 0.8))
+    assert found.bias == pytest.approx(-2.4)
+    sd = np.std([0, -4, 8, 14, -30], ddof=1)
+    assert (found.lower, found.upper) == pytest.approx((-2.4 - 1.96 * sd, -2.4 + 1.96 * sd))
+    assert agreement([], []) is None
+
+
+def test_the_baseline_knows_age_and_sex_and_what_to_say_without_them():
+    rng = np.random.default_rng(0)
+    age, sex = rng.uniform(24, 200, 600), rng.integers(0, 2, 600)
+    label = age - 10 * (sex == 1) + rng.normal(0, 5, 600)
+    baseline = fit_age_baseline(age, sex, label)
+    said = baseline.predict([100, 100, 100, np.nan, 900], [0, 1, 2, 2, 0])
+    assert said[:3] == pytest.approx([100, 90, 95], abs=1.5)
+    assert said[3] == pytest.approx(label.mean())
+    assert said[4] == label.max()
+
+
+def test_the_baseline_of_few_or_ageless_children_is_their_mean():
+    baseline = fit_age_baseline([np.nan] * 4, [0, 0, 1, 1], [100, 120, 90, 70])
+    assert baseline.predict([np.nan, 50], [0, 1]) == pytest.approx([95, 95])
+    with pytest.raises(ValueError, match="children with a label"):
+        fit_age_baseline([], [], [])

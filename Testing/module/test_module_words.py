@@ -1,0 +1,113 @@
+"""Every text that a person reads is in the language of the application, the library's too."""
+
+import importlib
+
+import pytest
+
+
+@pytest.fixture
+def language(application, monkeypatch):
+    """Another language: every text in angle quotes."""
+    i18n = importlib.import_module("slicer.i18n")
+    monkeypatch.setattr(i18n, "translate", lambda context, text: f"«{text}»")
+    yield
+    importlib.import_module("KneeBoneAgeLib.words").speak(lambda sentence: sentence)
+
+
+@pytest.fixture
+def translated(language, application, panel):
+    """The panel, opened in that language."""
+    return panel
+
+
+def texts(*labels):
+    return [label.text for label in labels]
+
+
+def test_what_the_library_says_of_a_volume_is_translated(application, translated):
+    import numpy as np
+    import slicer
+
+    slicer.util.addVolumeFromArray(np.zeros((40, 8, 8), np.int16), None, "CT")
+    application.process_events()
+    assert "«CT has 40 slices" in translated.ui.filmStatus.text
+    assert translated.ui.estimateButton.toolTip.count("«") == 1
+
+
+def test_problems_of_the_child_process_are_translated(application, translated, tools):
+    from KneeBoneAgeLib.errors import FilmError
+    from KneeBoneAgeLib.problems import problem_of
+
+    said = problem_of(FilmError("/films/knee.dcm", "blank film: it shows no contrast")).to_json()
+
+    def refuse(request):
+        refusal = tools.Refusal("film", "")
+        refusal.error = said
+        raise refusal
+
+    translated.service.answers["find"] = refuse
+    translated.service.answers["read"] = refuse
+    tools.make_film()
+    application.wait_until(lambda: "knee.dcm" in translated.ui.filmStatus.text, 60)
+    assert "«knee.dcm: «blank film: it shows no contrast»»" in translated.ui.filmStatus.text
+    assert "«Choose a frontal knee radiograph" in translated.ui.filmStatus.text
+
+
+def test_progress_names_of_nodes_and_answers_are_translated(application, translated, tools):
+    import slicer
+
+    from KneeBoneAgeLib import scene
+
+    film = tools.make_film()
+    application.wait_until(lambda: translated.ui.sexBox.currentIndex == 2, 60, "the facts of the film")
+    translated.service.hold = True
+    translated.ui.estimateButton.click()
+    translated.service.say(id=translated.logic.worker._number, progress="Looking for the knees…")
+    assert translated.ui.ageStatus.text == "«Looking for the knees…»"
+    translated.service.release()
+    application.wait_until(lambda: len(translated.age_panel.cards) == 2, 60)
+    assert [node.GetName() for node in scene.knees(film)] == ["«Right knee»", "«Left knee»"]
+    assert scene.results_table(slicer.mrmlScene).GetName() == "«Knee bone age results»"
+    card = translated.age_panel.cards[0]
+    assert all("«" in text for text in texts(card.title, card.headline, card.details))
+    assert "«8 y 8 m»" in card.text
+    scene.set_side(scene.knees(film)[0], "L")
+    assert scene.knees(film)[0].GetName() == "«Left knee»_1"
+
+
+def test_the_reason_of_a_refusal_is_translated_where_it_is_shown_and_english_in_the_table(
+    application, translated, tools
+):
+    from KneeBoneAgeLib import scene
+
+    reason = "most of the crop lies outside of the film; move it onto the knee"
+
+    def answer(request):
+        crop = request["crops"][0]
+        refused = {"status": "refused", "reason": reason, "bone_age_months": None, "interval_months": None}
+        return {
+            "bundle_sha256": tools.SHA,
+            "records": [tools.record(request["film"], 1, crop, **refused)] * 2,
+        }
+
+    film = tools.make_film()
+    translated.service.answers["estimate"] = answer
+    application.wait_until(lambda: translated.ui.estimateButton.enabled, 60)
+    translated.ui.estimateButton.click()
+    application.wait_until(lambda: len(translated.age_panel.cards) == 2, 60)
+    assert f"«{reason}»" in translated.age_panel.cards[0].text
+    assert scene.result(scene.knees(film)[0])["reason"] == reason
+
+
+def test_what_is_missing_and_the_question_before_installing_are_translated(
+    application, language, fakes, monkeypatch, tmp_path
+):
+    installation = importlib.import_module("KneeBoneAgeLib.installation")
+    packages = tuple(installation.Package(name, least, None) for name, least in installation.required())
+    monkeypatch.setattr(installation, "look", lambda: installation.Installation(packages, "3.12"))
+    panel = application.open_module("KneeBoneAge")
+    assert "«Not installed: torch" in panel.ui.installedText.text
+    panel.ui.wheelsPath.currentPath = str(tmp_path)
+    application.answers.expect("«Install torch", 0x400000)
+    panel.ui.installButton.click()
+    assert not application.answers.unexpected
