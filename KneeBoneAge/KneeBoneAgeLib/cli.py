@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .radiograph.film import Film
 
-TRAINING_COMMANDS = ("cohort",)
+TRAINING_COMMANDS = ("cohort", "train", "runs", "recipes", "pseudo-label", "knee-transfer", "export")
 """Commands of the training library, which announces them as entry points of the group "kneeboneage.commands"."""
 
 

@@ -252,9 +252,12 @@ class AgePrior(nn.Module):
 
 
 def with_map_rank(network: AgeNetwork, rank: int) -> AgeNetwork:
-    """The same network with the map reader's weights as the nearest product of that rank (Eckart, Young 1936)."""
+    """The same network with the map reader's weights as the nearest product of that rank (Eckart, Young 1936); the
+    network itself where that would not make it smaller."""
     reader = network.map_reader
     if reader is None or network.config.map_rank:
+        return network
+    if rank >= min(network.state_dict()["map_reader.linear.weight"].shape):
         return network
     smaller = AgeNetwork(replace(network.config, map_rank=rank))
     state = network.state_dict()

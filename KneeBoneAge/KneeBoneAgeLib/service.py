@@ -136,15 +136,14 @@ class Service:
         from .report.records import Result
 
         names = {field.name for field in dataclasses.fields(Result)}
+        theme = "dark" if request.get("theme") == "dark" else "light"
         paths = []
         for index, record in enumerate(request["records"]):
             spread = record["distribution"]
             result = Result(**{name: value for name, value in record.items() if name in names})
-            path = Path(request["folder"], f"chart-{os.getpid()}-{request.get('id', 0)}-{index}.png")
+            path = Path(request["folder"], f"chart-{os.getpid()}-{request.get('id', 0)}-{theme}-{index}.png")
             path.write_bytes(
-                chart(
-                    spread["probabilities"], result, spread["months_to"], dark=request.get("theme") == "dark"
-                )
+                chart(spread["probabilities"], result, spread["months_to"], dark=theme == "dark")
             )
             paths.append(str(path))
         return {"charts": paths}

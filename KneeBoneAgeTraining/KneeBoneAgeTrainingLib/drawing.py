@@ -121,11 +121,13 @@ NEGATIVES = ("lateral", "other", "implant", "shaft", "photograph", "lateral", "o
 def _photograph(rng: np.random.Generator, size: int) -> np.ndarray:
     """Something that is no radiograph: shaded shapes over a 1/f texture, a page of text-like bars, or noise."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij")) + 1 / size
-    spectrum = np.fft.rfft2(rng.normal(size=(size, size))) / frequency ** rng.uniform(0.0, 2.0)
+    plain = rng.random() < 0.4  # texture or noise alone
+    steepness = 0.0 if plain and rng.random() < 0.5 else rng.uniform(0.0, 2.0)
+    spectrum = np.fft.rfft2(rng.normal(size=(size, size))) / frequency**steepness
     picture = np.fft.irfft2(spectrum, s=(size, size))
     picture = (picture - picture.mean()) / (picture.std() + 1e-6)
     v, u = np.mgrid[0:size, 0:size] / size
-    for _ in range(int(rng.integers(0, 12))):
+    for _ in range(0 if plain else int(rng.integers(1, 12))):
         x, y, a, b = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.02, 0.4), rng.uniform(0.02, 0.4)
         inside = (
             (np.abs(u - x) < a) & (np.abs(v - y) < b)

@@ -42,6 +42,10 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> Taken:
     """Take each tensor whose name and shape agree; a teacher's network may be a part of it called ``network``."""
     given = {name.removeprefix("network."): value for name, value in weights.items()}
     own = network.state_dict()
+    first, second = (f"map_reader.linear.{part}.weight" for part in (0, 1))
+    if {first, second} <= given.keys() and "map_reader.linear.weight" in own:  # stored with a lower rank
+        given["map_reader.linear.weight"] = given[second].float() @ given[first].float()
+        given["map_reader.linear.bias"] = given["map_reader.linear.1.bias"]
     fitting = {
         name: given[name].to(value)
         for name, value in own.items()

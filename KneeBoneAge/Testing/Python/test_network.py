@@ -151,8 +151,11 @@ def test_a_map_reader_of_lower_rank_is_smaller_and_says_the_same(network, images
     full = AgeNetwork(config).eval()
     reader = full.map_reader.linear
     rank = min(reader.weight.shape)
+    assert with_map_rank(full, rank) is full
     with torch.no_grad():
-        same = with_map_rank(full, rank)
+        rows, columns = reader.weight.shape
+        reader.weight.copy_(torch.randn(rows, 6) @ torch.randn(6, columns) / columns)
+        same = with_map_rank(full, 6)
         assert torch.allclose(same.features(images), full.features(images), atol=1e-4)
         smaller = with_map_rank(full, 8)
         assert smaller.config.map_rank == 8

@@ -448,6 +448,24 @@ def test_the_demo_knee_takes_over_all_of_the_demo_hands_weights():
     assert taken.left_out == ()
 
 
+def test_the_weights_of_a_bundle_are_taken_over_though_stored_with_a_lower_rank():
+    from KneeBoneAgeLib.network import AgeNetwork, with_map_rank
+    from KneeBoneAgeTrainingLib.knee_start import take_over
+
+    config = replace(TINY.config, map_features=32)
+    torch.manual_seed(0)
+    kept, other = AgeNetwork(config), AgeNetwork(config)
+    assert kept.map_reader is not None
+    assert other.map_reader is not None
+    stored = with_map_rank(kept, 24)
+    assert (
+        take_over(other, {name: value.half() for name, value in stored.state_dict().items()}).left_out == ()
+    )
+    image = torch.rand(2, 1, 200, 200)
+    with torch.no_grad():
+        assert torch.allclose(other.features(image), stored.features(image), atol=0.02)
+
+
 def test_the_command_wants_one_start_and_labels_where_they_are_learnt_from(tmp_path):
     line = ["knee-transfer", "--study", str(tmp_path), "--out", str(tmp_path / "run")]
     runner = CliRunner()
