@@ -38,7 +38,7 @@ class Plan:
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
     refining: tuple[Cohort, ...] = (Cohort(20_000, 501),)
     folds: tuple[Cohort, ...] = (Cohort(2_500, 506),)
-    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503),)
+    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_000, 504))
     finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3))
     finder_minutes: float = 50.0
     pretraining_steps: int = 1_700

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, sample, to_crop, whole_film
-from KneeBoneAgeLib.phantom.anatomy import LANDMARKS, KneeTruth
+from KneeBoneAgeLib.phantom.build import LANDMARKS, KneeTruth
 from KneeBoneAgeLib.phantom.children import Child, draw_children, maturity_vector
 from KneeBoneAgeLib.phantom.look import Look, expose
 from KneeBoneAgeLib.phantom.props import add_knee_replacement

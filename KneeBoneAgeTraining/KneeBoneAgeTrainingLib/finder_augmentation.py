@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from KneeBoneAgeLib.segmentation import REFERENCE_WIDTH_PX, STRIDE
 
-Knee = tuple[float, float, float, float, bool]
+from .finder_cache import Knee
 
 
 @dataclass(frozen=True)

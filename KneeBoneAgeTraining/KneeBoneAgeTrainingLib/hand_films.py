@@ -23,7 +23,7 @@ class HandFilm:
     """One film of a hand.
 
     `file` is what a study or a table calls it, `path` where it lies; `sex` F, M or None; ages in months, None where
-    unknown; `place` its fold or the test set of a study, None outside of one.
+    unknown; `place` its fold or the test set of a study, None outside of one; `side` R, L, B or "".
     """
 
     file: str
@@ -34,6 +34,7 @@ class HandFilm:
     age_months: float | None = None
     bone_age_months: float | None = None
     place: Place | None = None
+    side: str = ""
 
     @property
     def fold(self) -> int | None:
@@ -57,6 +58,7 @@ def hand_films(study: Study) -> tuple[HandFilm, ...]:
                 film.sha256,
                 age_months=film.age_months,
                 bone_age_months=film.bone_age_months,
+                side=film.side,
                 **person,  # type: ignore[arg-type]
             )
         elif film.hand_file:
@@ -66,6 +68,7 @@ def hand_films(study: Study) -> tuple[HandFilm, ...]:
                 film.hand_sha256,
                 age_months=film.hand_age_months,
                 bone_age_months=film.hand_bone_age_months,
+                side=film.hand_side,
                 **person,  # type: ignore[arg-type]
             )
         else:
@@ -100,6 +103,7 @@ def listed_films(given: Path) -> tuple[tuple[HandFilm, ...], tuple[Problem, ...]
                 found.sex,
                 found.age_months,
                 found.bone_age_months,
+                side=found.side,
             )
         )
     return tuple(films), tuple(problems)

@@ -1,5 +1,7 @@
 """From a hand film to the picture that a network sees: find the hand, cut it, resample, normalise; kept on disk.
 
+Right hands are mirrored: atlases of bone age show left ones.
+
 The hand is what stands out from the dark background; the cut reaches `MARGIN` times as far as its box and has the
 sides' ratio of the network's input (Deeplasia cuts the same way, doi 10.1007/s00247-023-05789-1). What is kept reaches
 `REACH` times further, so that training can shift, turn and scale. A kept picture belongs to the film's bytes, its
@@ -50,6 +52,7 @@ PREPROCESSING: dict[str, Any] = {
     "version": 1,
     "hand": "largest group of what stands out from its surroundings, without white strips at the edges",
     "margin": MARGIN,
+    "right hands": "mirrored",
     "resampling": "area average of the original pixels, outside of the film 0",
     "normalisation": "percentiles of the pixels above 0, scaled and clipped to -1..1",
     "percentiles": [LOW_PERCENTILE, HIGH_PERCENTILE],
@@ -135,13 +138,15 @@ def kept_size(image_size: tuple[int, int]) -> tuple[int, int]:
     return rows, cols
 
 
-def view_of(place: HandPlace, image_size: tuple[int, int]) -> Floats:
+def view_of(place: HandPlace, image_size: tuple[int, int], mirrored: bool = False) -> Floats:
     """2 x 3 affine from pixels (u, v) of the kept picture to (x, y) of the film."""
     rows, cols = image_size
     height, width = kept_size(image_size)
     x0, y0, x1, y1 = place.box_px
     step = max((y1 - y0) / rows, (x1 - x0) / cols) * MARGIN
-    return np.array([[step, 0, (x0 + x1 - step * width) / 2], [0, step, (y0 + y1 - step * height) / 2]])
+    left, top = (x0 + x1 - step * width) / 2, (y0 + y1 - step * height) / 2
+    across = [-step, 0, left + step * width] if mirrored else [step, 0, left]
+    return np.array([across, [0, step, top]])
 
 
 def prepare_picture(film: HandFilm, image_size: tuple[int, int]) -> HandPicture:
@@ -154,7 +159,7 @@ def prepare_picture(film: HandFilm, image_size: tuple[int, int]) -> HandPicture:
     """
     pixels = read_film(film.path).pixels
     place = find_hand(pixels)
-    matrix, shape = view_of(place, image_size), kept_size(image_size)
+    matrix, shape = view_of(place, image_size, film.side == "R"), kept_size(image_size)
     grey = sample(pixels, matrix, shape)
     # A faint film is spread over the 255 steps; normalise() takes the factor out again.
     grey = np.round(np.clip(grey / max(float(np.quantile(grey, 0.9995)), 1e-3), 0, 1) * 255)
@@ -193,7 +198,7 @@ def _key_points(truth: Path, matrix: Floats, shape: tuple[int, int]) -> NDArray[
         points = np.array([given[name] or (np.nan, np.nan) for name in given], float).reshape(-1, 2)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{truth}: holds no key points ({error}); correct or remove it") from None
-    seen = (points - matrix[:, 2]) / np.diag(matrix[:, :2])
+    seen = (points - matrix[:, 2]) / np.diag(matrix[:, :2])  # nothing is turned
     return (seen / np.array(shape[::-1])).astype(np.float32)
 
 
@@ -214,7 +219,7 @@ class PictureCache:
         """The file of a film's picture."""
         truth = truth_file(film.path)
         more = "-" + hashlib.sha256(truth.read_bytes()).hexdigest()[:12] if truth else ""
-        return self.place / f"{film.sha256}{more}.npz"
+        return self.place / f"{film.sha256}{'-R' if film.side == 'R' else ''}{more}.npz"
 
     def prepare(
         self,

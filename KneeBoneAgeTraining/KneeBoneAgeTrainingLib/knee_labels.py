@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from KneeBoneAgeLib.network import UNKNOWN_SEX, encode_sex
-from KneeBoneAgeLib.phantom.anatomy import LANDMARKS
+from KneeBoneAgeLib.phantom.build import LANDMARKS
 from KneeBoneAgeLib.phantom.maturation import INDICATOR_NAMES
 from KneeBoneAgeLib.radiograph.header import DAYS_PER_MONTH
 

@@ -10,32 +10,17 @@ are not published for the child's knee and were chosen to look plausible.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .solids import TABLE_STEP_MM, Canvas, Patch, Pose, Seen, Stack, of_distance, see, stack, step
+from .build import FEMUR, FIBULA, PATELLA, PATELLA_POINTS, TIBIA, Build, KneeTruth, Placing
+from .long_bone import LongBone, draw_long_bone, height_of
+from .pen import Pen
+from .solids import Canvas, Section, Stack, see, stack, step
 
 if TYPE_CHECKING:
     from .maturation import Indicators
-
-FEMUR, TIBIA, FIBULA, PATELLA = 1, 2, 3, 4
-_NAMES = {FEMUR: "femur", TIBIA: "tibia", FIBULA: "fibula"}
-LABELS = {"background": 0, "femur": FEMUR, "tibia": TIBIA, "fibula": FIBULA, "patella": PATELLA}
-
-_BONE_POINTS = ("metaphysis_medial", "metaphysis_lateral", "physis_proximal", "physis_distal")
-_EPIPHYSIS_POINTS = ("epiphysis_medial", "epiphysis_lateral", "end_medial", "end_middle", "end_lateral")
-_PATELLA_POINTS = ("patella_superior", "patella_inferior", "patella_medial", "patella_lateral")
-LANDMARKS: tuple[str, ...] = (
-    *(
-        f"{bone}_{point}"
-        for bone in ("femur", "tibia", "fibula")
-        for point in _BONE_POINTS + _EPIPHYSIS_POINTS
-    ),
-    *_PATELLA_POINTS,
-)
-"""Names of all points that a drawn knee may have; those of an epiphysis without a centre are left out."""
 
 FEMORAL_PHYSIS_LEVEL = 0.43
 """Height of the femoral physis above the joint line in metaphyseal widths; nearly the same at every age because the
@@ -49,126 +34,6 @@ FEMORAL_HEIGHT_SHARE, TIBIAL_HEIGHT_SHARE = 0.95, 0.80
 
 CARTILAGE = 0.03
 """What unossified cartilage adds to half of the joint space, in metaphyseal widths, until the epiphysis is formed."""
-
-
-@dataclass(frozen=True)
-class Build:
-    """A person's own shape, independent of age: factors around 1 and offsets around 0.
-
-    ``joint_space`` (half of it, where cartilage is mature) and ``notch_depth`` are in metaphyseal widths.
-    """
-
-    femoral_flare: float = 1.0
-    tibial_flare: float = 1.0
-    physis_level: float = 1.0
-    condyle_tilt: float = 0.0
-    condyle_round: float = 1.0
-    notch_width: float = 1.0
-    depth: float = 1.0
-    cortex: float = 1.0
-    trabecular: float = 0.2
-    density: float = 1.0
-    fibula_offset: float = 1.0
-    fibula_head: float = 1.0
-    patella_height: float = 0.0
-    patella_shift: float = 0.0
-    patella_density: float = 0.7
-    joint_space: float = 0.022
-    notch_depth: float = 0.1
-    notch_fill: float = 0.15
-    girth: float = 1.0
-    fat: float = 0.1
-    valgus_deg: float = 5.0
-    texture: float = 0.07
-    sclerosis: float = 0.1
-    femoral_length: float = 5.8
-    tibial_length: float = 4.7
-
-    @staticmethod
-    def draw(rng: np.random.Generator, chronological_age_months: float | None = None) -> Build:
-        """A random person; only the valgus depends on age (peak near 3 y, PMID 26156714)."""
-        years = 10.0 if chronological_age_months is None else chronological_age_months / 12
-        valgus = 4.5 + 7.5 * np.exp(-(((years - 3.0) / 1.6) ** 2)) - 12.0 * np.exp(-((years / 0.8) ** 2))
-        normal, uniform = rng.normal, rng.uniform
-        return Build(
-            femoral_flare=float(np.clip(normal(1, 0.13), 0.65, 1.4)),
-            tibial_flare=float(np.clip(normal(1, 0.15), 0.6, 1.5)),
-            physis_level=normal(1, 0.06),
-            condyle_tilt=normal(0, 0.015),
-            condyle_round=float(np.clip(normal(1, 0.25), 0.4, 1.8)),
-            notch_width=float(np.clip(normal(1, 0.18), 0.5, 1.6)),
-            depth=normal(1, 0.06),
-            cortex=float(np.clip(normal(1.1, 0.3), 0.5, 2.0)),
-            trabecular=uniform(0.13, 0.3),
-            density=uniform(0.75, 1.25),
-            fibula_offset=normal(1, 0.07),
-            fibula_head=float(np.clip(normal(1, 0.15), 0.6, 1.5)),
-            patella_height=normal(0, 0.07),
-            patella_shift=normal(0, 0.04),
-            patella_density=uniform(0.35, 1.0),
-            joint_space=uniform(0.010, 0.032),
-            notch_depth=uniform(0.06, 0.13),
-            notch_fill=uniform(0.05, 0.5),
-            girth=float(np.clip(normal(1.02, 0.14), 0.75, 1.5)),
-            fat=uniform(0.03, 0.2),
-            valgus_deg=normal(valgus, 2.5),
-            texture=uniform(0.02, 0.1),
-            sclerosis=uniform(0.0, 0.3),
-            femoral_length=normal(5.8, 0.3),
-            tibial_length=normal(4.7, 0.25),
-        )
-
-
-@dataclass(frozen=True)
-class Placing:
-    """Where a knee lies: joint centre on the film (mm), lean of the limb, view, flexion, magnification, side."""
-
-    x_mm: float
-    y_mm: float
-    lean_deg: float = 0.0
-    view_deg: float = 0.0
-    femur_tilt_deg: float = 0.0
-    tibia_tilt_deg: float = 0.0
-    bend_deg: float = 0.0
-    scale: float = 1.08
-    lateral_right: bool = True
-
-    def pose(self, turn_deg: float = 0.0, tilt_deg: float = 0.0) -> Pose:
-        lean = self.lean_deg if self.lateral_right else -self.lean_deg
-        return Pose(
-            self.x_mm, self.y_mm, lean + turn_deg, self.view_deg, tilt_deg, self.scale, self.lateral_right
-        )
-
-
-@dataclass(frozen=True)
-class KneeTruth:
-    """Where a drawn knee is, in pixels of its canvas (x, y; pixel 0 covers [0, 1)).
-
-    ``width_px`` is the wider of metaphysis and ossified condyles; ``angle_deg`` the lean of the limb axis (positive to
-    the viewer's right); ``fibula_on_left`` tells the fibula's place in the picture.
-    """
-
-    centre_px: tuple[float, float]
-    width_px: float
-    angle_deg: float
-    fibula_on_left: bool
-    side: str
-    landmarks_px: tuple[tuple[str, float, float], ...] = ()
-
-    def scaled(self, factor: float) -> KneeTruth:
-        """The same knee in a picture with ``factor`` times as many pixels."""
-        return replace(
-            self,
-            centre_px=(self.centre_px[0] * factor, self.centre_px[1] * factor),
-            width_px=self.width_px * factor,
-            landmarks_px=tuple((n, x * factor, y * factor) for n, x, y in self.landmarks_px),
-        )
-
-    @property
-    def box_px(self) -> tuple[float, float, float, float]:
-        """Square of side 2.0 × width around the joint centre: x0, y0, x1, y1."""
-        (x, y), w = self.centre_px, self.width_px
-        return x - w, y - w, x + w, y + w
 
 
 def draw_knee(
@@ -215,9 +80,8 @@ class _Knee:
             1 - _smooth(indicators.femur_width_ratio, 0.6, 1.05)
         )
         self.frontal = float(np.cos(np.radians(placing.view_deg)) ** 2)
-        self.irregular = rng.normal(size=(4, 6)).astype(np.float32)
-        self.landmarks: list[tuple[str, float, float]] = []
-        self.blur = max(0.45, canvas.spacing_mm / placing.scale)
+        irregular = rng.normal(size=(4, 6)).astype(np.float32)
+        self.pen = Pen(canvas, build, self.unit, placing.scale, irregular)
 
     def femur(self) -> None:
         ind, build, unit = self.ind, self.build, self.unit
@@ -280,10 +144,11 @@ class _Knee:
             lobe = lobe + build.condyle_tilt * unit * s
             return round_nodule * (1 - formed) + (notch + lobe) * formed * min(1.0, ratio)
 
-        self._long_bone(
-            FEMUR, self.femur_pose, metaphysis, wall, epiphysis, level, +1, ind.femur_physis_mm,
-            level - top, bottom, end, ind.femur_undulation * unit, ind.femur_bridging, ind.femur_scar,
+        bone = LongBone(
+            "femur", FEMUR, +1, metaphysis, wall, epiphysis, level, level - top, bottom, end,
+            ind.femur_undulation * unit, ind.femur_bridging, ind.femur_scar,
         )  # fmt: skip
+        draw_long_bone(self.pen, bone, self.femur_pose)
         if epiphysis is not None and formed > 0.5:
             self._notch(epiphysis, bottom, formed * ratio)
 
@@ -295,13 +160,13 @@ class _Knee:
         patch = self.canvas.patch(self.femur_pose, (-reach, reach), (bottom, bottom + 0.16 * unit))
         if patch is None:
             return
-        centre, _ = seen.width_at(patch)
-        s = np.abs(patch.u - centre) / (0.5 * self.ind.femur_width_ratio * unit)
+        section = Section(seen, patch)
+        s = np.abs(section.off) / (0.5 * self.ind.femur_width_ratio * unit)
         roof = bottom + build.notch_depth * unit * np.exp(-((s / (0.25 * build.notch_width)) ** 2.6))
-        inside = step(roof - patch.w, self.blur) * np.clip((patch.w - bottom) / (0.05 * unit), 0, 1)
+        inside = step(roof - patch.w, self.pen.blur_mm) * np.clip((patch.w - bottom) / (0.05 * unit), 0, 1)
         fill = build.notch_fill * self.frontal * share * inside
         self.canvas.bone_mm[patch.rows, patch.columns] += (
-            build.density * build.trabecular * fill * seen.path(patch)
+            build.density * build.trabecular * fill * section.path(seen.chords())
         )
 
     def tibia(self) -> None:
@@ -355,10 +220,11 @@ class _Knee:
             edge = 0.03 * unit * np.clip((np.abs(s) - 0.88) / 0.12, 0, 1) ** 2
             return round_nodule * (1 - formed) + (dish + edge - spines * eminence) * formed
 
-        self._long_bone(
-            TIBIA, self.tibia_pose, metaphysis, wall, epiphysis, level, -1, ind.tibia_physis_mm,
-            bottom - level, top, end, 0.6 * ind.tibia_undulation * unit, ind.tibia_bridging, ind.tibia_scar,
+        bone = LongBone(
+            "tibia", TIBIA, -1, metaphysis, wall, epiphysis, level, bottom - level, top, end,
+            0.6 * ind.tibia_undulation * unit, ind.tibia_bridging, ind.tibia_scar,
         )  # fmt: skip
+        draw_long_bone(self.pen, bone, self.tibia_pose)
         self._tuberosity(level)
 
     def fibula(self) -> None:
@@ -375,8 +241,8 @@ class _Knee:
         half = np.append(half, 0.065 * unit)[::-1]
         centre = (offset + np.append(shift, -0.06) * unit)[::-1]
         back = 0.2 * unit
-        bone = stack(levels, half, half, centre, back)
-        wall = self._wall(bone, level, 0.12 * unit, -1)
+        shaft = stack(levels, half, half, centre, back)
+        wall = self._wall(shaft, level, 0.12 * unit, -1)
         height = 0.14 * unit * ind.fibula_ratio
         bottom = level + max(ind.fibula_physis_mm, 0.03 * unit * (1 - ind.fibula_ratio))
         top = bottom + height
@@ -393,10 +259,11 @@ class _Knee:
         def end(s: np.ndarray) -> np.ndarray:
             return 0.5 * (top - bottom) * np.clip(s + 0.3, -1, 1.3) ** 2 * 0.5
 
-        self._long_bone(
-            FIBULA, self.tibia_pose, bone, wall, epiphysis, level, -1, ind.fibula_physis_mm,
-            bottom - level, top, end, 0.0, ind.fibula_bridging, ind.fibula_scar,
+        bone = LongBone(
+            "fibula", FIBULA, -1, shaft, wall, epiphysis, level, bottom - level, top, end,
+            0.0, ind.fibula_bridging, ind.fibula_scar,
         )  # fmt: skip
+        draw_long_bone(self.pen, bone, self.tibia_pose)
 
     def patella(self) -> None:
         ratio = self.ind.patella_ratio
@@ -412,16 +279,16 @@ class _Knee:
         )
         seen = see(bone, self.femur_pose)
         widest = int(np.argmax(seen.half))
-        middle, across, level = float(seen.centre[widest]), float(seen.half[widest]), _height(seen, widest)
-        ends = ((middle, _height(seen, -1)), (middle, seen.w0))
+        middle, across, level = float(seen.centre[widest]), float(seen.half[widest]), height_of(seen, widest)
+        ends = ((middle, height_of(seen, -1)), (middle, seen.w0))
         sides = ((middle - across, level), (middle + across, level))
-        self._mark(self.femur_pose, dict(zip(_PATELLA_POINTS, ends + sides, strict=True)))
-        patch = self._patch(self.femur_pose, seen)
-        if patch is None:
-            return
-        outer, inner = seen.path(patch), seen.path(patch, 0.6 * build.cortex)
-        bone = build.patella_density * ((outer - inner) + 1.2 * build.trabecular * inner)
-        self._add(patch, bone, outer > 1.0, PATELLA)
+        self.pen.mark(self.femur_pose, dict(zip(PATELLA_POINTS, ends + sides, strict=True)))
+        whole, marrow = seen.chords(), seen.chords(0.6 * build.cortex)
+        for patch in self.pen.strips(self.femur_pose, seen):
+            section = Section(seen, patch)
+            outer, inner = section.path(whole), section.path(marrow)
+            mineral = build.patella_density * ((outer - inner) + 1.2 * build.trabecular * inner)
+            self.pen.add(patch, mineral, outer > 1.0, PATELLA)
 
     def soft_tissue(self) -> None:
         build, unit = self.build, max(self.unit, 30.0)
@@ -436,11 +303,16 @@ class _Knee:
         centre += np.abs(z) * np.tan(np.radians(build.valgus_deg / 2)) * np.where(z < 0, 1.0, 0.5)
         skin = stack(z, half, half * rng.uniform(0.9, 1.1), centre, 0.1 * unit)
         pose = self.placing.pose()
+        # Skin and muscle have the same middle, so that their sections lie at the same pixels.
         seen, muscle = see(skin, pose), see(self._muscle(skin, unit), pose)
-        patch = self._patch(pose, seen)
-        if patch is not None:
+        around, within = seen.chords(), muscle.chords()
+        for patch in self.pen.strips(pose, seen):
+            section = Section(seen, patch)
+            path = section.path(around)
+            path *= 0.9
+            path += 0.13 * section.path(within)
             area = self.canvas.soft_mm[patch.rows, patch.columns]
-            np.maximum(area, 0.9 * seen.path(patch) + 0.13 * muscle.path(patch), out=area)
+            np.maximum(area, path, out=area)
 
     def _muscle(self, skin: Stack, unit: float) -> Stack:
         inset = self.build.fat * unit * 0.6
@@ -464,7 +336,7 @@ class _Knee:
             angle_deg=float(lean),
             fibula_on_left=not placing.lateral_right,
             side="L" if placing.lateral_right else "R",
-            landmarks_px=tuple((n, x / spacing, y / spacing) for n, x, y in self.landmarks),
+            landmarks_px=tuple((n, x / spacing, y / spacing) for n, x, y in self.pen.landmarks),
         )
 
     def _wall(self, solid: Stack, level: float, shaft_mm: float, proximal: int) -> np.ndarray:
@@ -473,130 +345,6 @@ class _Knee:
         away = np.clip(proximal * (w - level) / (1.1 * self.unit), 0, 1)
         thick = 0.21 * shaft_mm * self.build.cortex
         return (0.6 * self.build.cortex + (thick - 0.6) * away**1.7).astype(np.float32)
-
-    def _mark(self, pose: Pose, points: dict[str, tuple[float, float]]) -> None:
-        """Keep landmarks, given as (u, w) of the projected bone in mm."""
-        for name, (u, w) in points.items():
-            x, y = pose.to_film(u, w)
-            self.landmarks.append((name, float(x), float(y)))
-
-    def _patch(self, pose: Pose, seen: Seen) -> Patch | None:
-        reach = float(np.max(np.abs(seen.centre) + seen.half)) + 1.0
-        film = 1.5 * np.hypot(*self.canvas.shape) * self.canvas.spacing_mm / pose.scale
-        low = max(seen.w0, -film)
-        high = min(seen.w0 + 0.2 * len(seen.half), film)
-        if high <= low:
-            return None
-        return self.canvas.patch(pose, (-reach, reach), (low, high))
-
-    def _long_bone(
-        self, label, pose, metaphysis, wall, epiphysis, level, proximal, physis_mm, gap_mm, end_level, end, wave,
-        bridging, scar,
-    ) -> None:  # fmt: skip
-        """Shaft and metaphysis, physis, epiphysis. ``proximal`` is +1 where the shaft lies above the physis."""
-        build, unit = self.build, self.unit
-        tilt = np.radians(pose.tilt_deg)
-        seen = see(metaphysis, pose)
-        if len(seen.half) != len(wall):
-            wall = np.interp(np.linspace(0, 1, len(seen.half)), np.linspace(0, 1, len(wall)), wall).astype(
-                np.float32
-            )
-        seen_e = see(epiphysis, pose) if epiphysis is not None else None
-        margin = 2.0 + 0.12 * unit
-        ranges = (
-            (level - margin, seen.w0 + 0.2 * len(seen.half)) if proximal > 0 else (seen.w0, level + margin)
-        )
-        half_depth = float(np.max(metaphysis.half_depth[-5:] if proximal < 0 else metaphysis.half_depth[:5]))
-        blur = max(self.blur, 1.6 * half_depth * abs(np.sin(tilt)))
-        shift = float(metaphysis.centre_depth[-1 if proximal < 0 else 0]) * np.sin(tilt)
-        plane = level * np.cos(tilt) + shift
-        reach = float(np.max(np.abs(seen.centre) + seen.half)) + 1.0
-        film = 1.5 * float(np.hypot(*self.canvas.shape)) * self.canvas.spacing_mm / pose.scale
-        patch = self.canvas.patch(pose, (-reach, reach), (max(ranges[0], -film), min(ranges[1], film)))
-        bone_name = _NAMES[label]
-        edge = int(seen.index(np.array(plane + 0.04 * proximal * unit)))
-        middle, side = float(seen.centre[edge]), float(seen.half[edge])
-        crest = plane + float(self._wave(np.zeros(1), wave, unit, proximal)[0])
-        sides = (crest, crest - proximal * gap_mm)
-        points = (
-            *((middle + sign * side, plane + 0.04 * proximal * unit) for sign in (-1, 1)),
-            *((middle, w) for w in (max(sides), min(sides))),
-        )
-        self._mark(pose, dict(zip((f"{bone_name}_{p}" for p in _BONE_POINTS), points, strict=True)))
-        if patch is not None:
-            centre, _ = seen.width_at(patch)
-            physis = plane + of_distance(lambda u: self._wave(u, wave, unit, proximal), patch.u - centre)
-            beyond = (patch.w - physis) * proximal
-            outer = seen.path(patch)
-            inner = seen.path(patch, wall)
-            away = np.clip(beyond / (0.9 * unit), 0, 1)
-            marrow = build.trabecular * (1 - away) ** 1.5 + 0.03
-            mask = step(beyond, blur)
-            calcified = np.exp(-(((beyond - 0.9) / max(0.8, 0.4 * blur)) ** 2))
-            open_ = 1 - bridging
-            bone = (outer - inner) + marrow * inner
-            bone = bone * mask + 0.075 * (open_ * 0.8 + scar * 0.55) * calcified * outer * min(
-                1.0, 2.0 / blur + 0.3
-            )
-            self._add(patch, bone, (outer > 1.0) & (mask > 0.5), label)
-        if seen_e is None:
-            return
-        width = float(np.max(seen_e.half))
-        widest = int(np.argmax(seen_e.half))
-        middle, level_e = float(seen_e.centre[widest]), _height(seen_e, widest)
-        bottoms = proximal * end(np.array([-0.55, 0.0, 0.55])) + end_level * np.cos(tilt) + shift
-        points = (
-            (middle - width, level_e),
-            (middle + width, level_e),
-            *((middle + s * width, float(w)) for s, w in zip((-0.55, 0.0, 0.55), bottoms, strict=True)),
-        )
-        self._mark(pose, dict(zip((f"{bone_name}_{p}" for p in _EPIPHYSIS_POINTS), points, strict=True)))
-        patch = self._patch(pose, seen_e)
-        if patch is None:
-            return
-        centre, _ = seen_e.width_at(patch)
-        across = patch.u - centre
-        physis = plane + of_distance(lambda u: self._wave(u, wave, unit, proximal), across)
-        top = (physis - patch.w) * proximal
-        contour = of_distance(lambda u: proximal * end(np.clip(u / width, -1.2, 1.2)), across)
-        contour += end_level * np.cos(tilt) + shift
-        below = (patch.w - contour) * proximal
-        round_mm = max(0.2 * gap_mm + 0.45 * abs(end_level - level) * 0.6, 1.5)
-        rise = np.clip(below / round_mm, 0, 1)
-        rise = np.sqrt(rise * (2 - rise))
-        shell = max(0.55 * build.cortex, 0.6 * self.canvas.spacing_mm)
-        rise_in = np.clip((below - 1.5 * shell) / round_mm, 0, 1)
-        rise_in = np.sqrt(rise_in * (2 - rise_in))
-        outer = seen_e.path(patch) * rise
-        inner = np.minimum(seen_e.path(patch, shell) * rise_in, outer)
-        bridge = (
-            of_distance(lambda u: self._bridge(u / max(width, 1.0), bridging), across)
-            if 0 < bridging < 1
-            else bridging
-        )
-        in_bone = step(top - gap_mm, blur)
-        in_gap = np.clip(step(top, blur) - in_bone, 0, 1)
-        presence = in_bone + in_gap * bridge
-        plate = np.exp(-(((top - gap_mm - 0.6) / max(0.7, 0.4 * blur)) ** 2)) * (1 - bridging)
-        # The bone under the cartilage is denser, in some more than in others.
-        dense = build.sclerosis * np.exp(-(((below - 2 * shell) / (0.05 * unit)).clip(0, None) ** 2)) * inner
-        bone = ((outer - inner) + build.trabecular * 1.1 * inner + 0.6 * dense) * presence
-        bone += 0.05 * plate * outer * in_bone
-        self._add(patch, bone, (outer > 1.0) & (presence > 0.5), label)
-
-    def _wave(self, u: np.ndarray, amplitude: float, unit: float, proximal: int) -> np.ndarray:
-        """Undulation of the physis: central peak, a lobe on each side, and a person's own irregularity."""
-        s = u / unit
-        k = self.irregular[0 if proximal > 0 else 1]
-        own = 0.15 * (k[0] * np.sin(9 * s + k[1]) + k[2] * np.sin(15 * s + k[3]))
-        arch = np.cos(2 * np.pi * s / 0.56)
-        return np.asarray(proximal * amplitude * (arch + own * min(1.0, amplitude / 1.0)), np.float32)
-
-    def _bridge(self, s: np.ndarray, bridging: float) -> np.ndarray:
-        """Where the physis is bridged: from the middle outwards, in patches. 0 open, 1 bone."""
-        k = self.irregular[2]
-        patchy = 0.1 * (k[0] * np.sin(7 * s + k[1]) + k[2] * np.sin(13 * s + k[3]))
-        return step(bridging * 1.15 - 0.05 - np.abs(s) - patchy, 0.25)
 
     def _tuberosity(self, level: float) -> None:
         """The tibial tuberosity from the front: a faint shield over the metaphysis with a lucent rim until it fuses."""
@@ -609,53 +357,15 @@ class _Knee:
         half = np.array([0.25, 0.75, 1.0, 0.85, 0.4]) * 0.1 * unit * (0.4 + 0.6 * ind.tuberosity)
         shield = stack(centre + f * reach, half, half * 0.5, 0.03 * unit, -0.36 * unit)
         seen = see(shield, self.tibia_pose)
-        patch = self._patch(self.tibia_pose, seen)
-        if patch is None:
-            return
-        path = seen.path(patch)
-        rim = np.clip(path / 2.0, 0, 1) * np.clip(1.5 - path / 3.0, 0, 1)
-        self.canvas.bone_mm[patch.rows, patch.columns] += (
-            self.build.density * (0.16 * path - 0.5 * (1 - ind.tuberosity_fusion) * rim)
-        ).clip(-0.6, None)
-
-    def _add(self, patch: Patch, bone, mask, label: int) -> None:
-        self.canvas.bone_mm[patch.rows, patch.columns] += self.build.density * bone
-        self.canvas.labels[patch.rows, patch.columns][mask] = label
-
-
-def _height(seen: Seen, index: int) -> float:
-    """Height (mm) of an entry of a projected stack."""
-    return seen.w0 + TABLE_STEP_MM * (index % len(seen.half))
+        chords = seen.chords()
+        for patch in self.pen.strips(self.tibia_pose, seen):
+            path = Section(seen, patch).path(chords)
+            rim = np.clip(path / 2.0, 0, 1) * np.clip(1.5 - path / 3.0, 0, 1)
+            self.canvas.bone_mm[patch.rows, patch.columns] += (
+                self.build.density * (0.16 * path - 0.5 * (1 - ind.tuberosity_fusion) * rim)
+            ).clip(-0.6, None)
 
 
 def _smooth(value: float, low: float, high: float) -> float:
     t = float(np.clip((value - low) / (high - low), 0, 1))
     return t * t * (3 - 2 * t)
-
-
-_TILE: list[np.ndarray] = []
-
-
-def add_texture(canvas: Canvas, amount: float, rng: np.random.Generator) -> None:
-    """Trabecular structure: bone is multiplied by 1 ± ``amount`` with strands along the limb (upright on the film).
-
-    The pattern is made once at 0.3 mm and averaged down for coarser grids, so its contrast falls as it would.
-    """
-    if not _TILE:
-        from scipy.ndimage import gaussian_filter
-
-        noise = np.random.default_rng(20).normal(size=(1024, 1024))
-        strands = gaussian_filter(noise, (2.6, 0.7), mode="wrap")
-        patches = gaussian_filter(noise[::-1], (12.0, 9.0), mode="wrap")
-        tile = strands / strands.std() + 0.7 * patches / patches.std()
-        tile = tile / tile.std()
-        while len(tile) >= 64:
-            _TILE.append(tile.astype(np.float32))
-            n = len(tile) // 2
-            tile = tile.reshape(n, 2, n, 2).mean((1, 3))
-    tile = _TILE[int(np.clip(round(np.log2(max(canvas.spacing_mm, 0.3) / 0.3)), 0, len(_TILE) - 1))]
-    rows, columns = canvas.shape
-    r = (np.arange(rows) + rng.integers(len(tile))) % len(tile)
-    c = (np.arange(columns) + rng.integers(len(tile))) % len(tile)
-    canvas.bone_mm *= 1 + amount * tile[np.ix_(r, c)]
-    np.maximum(canvas.bone_mm, 0, out=canvas.bone_mm)

@@ -89,16 +89,18 @@ def transmission(
 ) -> np.ndarray:
     """Primary transmission in (0, 1] of path lengths in mm (any equal shapes), float32."""
     weights, table = attenuation(round(beam.kvp), round(beam.filtration_mm_al, 1), beam.metal)
-    total = np.zeros(np.shape(soft_mm), np.float32)
+    parts = []
+    part = np.empty(np.shape(soft_mm), np.float32)
     for weight, (mu_soft, mu_bone, mu_metal) in zip(weights, table, strict=True):
         depth = soft_mm * -mu_soft
-        depth -= bone_mm * mu_bone
+        depth -= np.multiply(bone_mm, mu_bone, out=part)
         if metal_mm is not None:
-            depth -= metal_mm * mu_metal
+            depth -= np.multiply(metal_mm, mu_metal, out=part)
         np.exp(depth, out=depth)
         depth *= np.float32(weight)
-        total += depth
-    return total
+        parts.append(depth)
+    soft_energy, hard_energy = parts
+    return np.add(soft_energy, hard_energy, out=part)
 
 
 def beam_profile(grid: CoarseGrid, spacing_mm: float, beam: Beam) -> np.ndarray:
@@ -137,7 +139,7 @@ def scatter(
 
 
 def detect(
-    paths_mm: tuple[np.ndarray, np.ndarray, np.ndarray | None],
+    paths_mm: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     spacing_mm: float,
     lit: tuple[CoarseGrid, np.ndarray, np.ndarray],
     bands: CoarseGrid,
@@ -150,8 +152,8 @@ def detect(
 
     Parameters
     ----------
-    paths_mm : float32 (rows, cols) each
-        Path lengths in soft tissue, bone and metal; metal None when there is none.
+    paths_mm : float32 (rows, cols) three times, bool (rows,)
+        Path lengths in soft tissue, bone and metal, and in which rows there is metal.
     lit : (grid, float32 (grid.cells), float32 (grid.cells))
         Open-field intensity behind the collimator, and scatter.
     bands : CoarseGrid
@@ -164,7 +166,7 @@ def detect(
     float32 (rows, cols) and float32 (bands.cells)
         Logarithm of the relative signal (bone dark), and its cell means.
     """
-    (soft_mm, bone_mm, metal_mm), (grid, field, scattered) = paths_mm, lit
+    (soft_mm, bone_mm, metal_mm, metal_rows), (grid, field, scattered) = paths_mm, lit
     rows, cols = soft_mm.shape
     log_signal, pooled = np.empty((rows, cols), np.float32), np.empty(bands.cells, np.float32)
     field_rows, scatter_rows = grid.rows_of(field), grid.rows_of(scattered)
@@ -179,7 +181,7 @@ def detect(
     floor = np.float32(max(_SIGNAL_FLOOR, 0.005 * exposure))
     for first, last in row_blocks((rows, cols), bands.factor):
         top, bottom = max(0, first - passes), min(rows, last + passes)
-        metal = None if metal_mm is None or not metal_mm[top:bottom].any() else metal_mm[top:bottom]
+        metal = metal_mm[top:bottom] if metal_rows[top:bottom].any() else None
         signal = transmission(soft_mm[top:bottom], bone_mm[top:bottom], metal, beam)
         signal *= field_rows.block(top, bottom)
         signal += scatter_rows.block(top, bottom)
@@ -208,12 +210,13 @@ def _smooth(signal: np.ndarray, weight: float) -> None:
         return
     w = np.float32(weight)
     upright, across = (slice(None, -2), slice(1, -1), slice(2, None)), slice(None)
+    change = np.empty(signal.size, np.float32)
     for axis in (0, 1):
         before, middle, after = (signal[part] if axis == 0 else signal[across, part] for part in upright)
-        change = before + after
-        change *= w
+        both = np.add(before, after, out=change[: middle.size].reshape(middle.shape))
+        both *= w
         middle *= 1 - 2 * w
-        middle += change
+        middle += both
 
 
 def _line_faults(

@@ -1,7 +1,7 @@
 """A cohort of virtual children as files: films, masks, landmarks, and `cohort.csv` with the truth about each knee.
 
 Film ``i`` follows from the seed and ``i`` alone, so workers may draw them in any order and the bytes stay the same.
-Anatomy is drawn at twice the pixel size of the film and enlarged: its edges are softer than that through focal
+Anatomy is drawn at twice the pixel size of the film and made finer: its edges are softer than that through focal
 spot and detector anyway.
 """
 
@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from .anatomy import KneeTruth
+from .build import KneeTruth
 from .children import Child, draw_children
+from .finer import COARSER, finer
 from .look import Look, expose
 from .scenes import Scene, frontal_film, lateral_film, other_film
-from .solids import Canvas
 from .writing import FilmMeta, write_dicom, write_mask, write_png
 
 COLUMNS = (
@@ -37,7 +36,6 @@ assigned one. A film on which nothing is to be cropped has one row with ``knee_i
 KIND_SHARES = {"single": 0.66, "edge": 0.12, "bilateral": 0.12, "leg": 0.07, "long": 0.03}
 PIXEL_MM = (0.1, 0.125, 0.139, 0.143, 0.15, 0.16, 0.175, 0.2)
 MOST_PIXELS = 9e6
-COARSER = 2
 
 
 @dataclass(frozen=True)
@@ -138,12 +136,13 @@ def draw_film(order: Order, out: Path) -> tuple[int, list[dict[str, object]]]:
     rng = np.random.default_rng(np.random.SeedSequence(order.seed, spawn_key=(8, order.number)))
     pixel_mm = float(rng.choice(PIXEL_MM))
     for _ in range(20):
-        scene = _scene(order, child, rng, COARSER * pixel_mm)
-        if scene.canvas.soft_mm.size * COARSER**2 > MOST_PIXELS and pixel_mm < PIXEL_MM[-1]:
+        most = MOST_PIXELS / COARSER**2 if pixel_mm < PIXEL_MM[-1] else None
+        scene = _scene(order, child, rng, COARSER * pixel_mm, most)
+        if not scene.canvas.labels.size:
             pixel_mm = PIXEL_MM[-1]
         elif len(scene.knees) == order.knees:
             break
-    scene = enlarged(scene, COARSER)
+    scene = finer(scene)
     film = expose(scene, Look.draw(rng), rng)
     stem = f"{order.number:05d}"
     name = f"films/{stem}.{'dcm' if order.dicom else 'png'}"
@@ -161,27 +160,15 @@ def draw_film(order: Order, out: Path) -> tuple[int, list[dict[str, object]]]:
     return order.number, rows or [_row(order, child, name, files, 0, None)]
 
 
-def _scene(order: Order, child: Child, rng: np.random.Generator, spacing_mm: float) -> Scene:
+def _scene(
+    order: Order, child: Child, rng: np.random.Generator, spacing_mm: float, most: float | None
+) -> Scene:
     age = child.chronological_age_months
     if order.kind == "lateral":
-        return lateral_film(child.indicators, age, rng, spacing_mm=spacing_mm)
+        return lateral_film(child.indicators, age, rng, spacing_mm=spacing_mm, most=most)
     if order.kind in ("other", "empty"):
         return other_film(rng, age / 12, 700, "empty" if order.kind == "empty" else None)
-    return frontal_film(child.indicators, age, rng, order.kind, order.right, spacing_mm=spacing_mm)
-
-
-def enlarged(scene: Scene, factor: int) -> Scene:
-    """The scene on a grid ``factor`` times as fine, linearly interpolated."""
-    old = scene.canvas
-    rows, columns = old.shape
-    new = Canvas(0, 0, old.spacing_mm / factor)
-    new.shape = (rows * factor, columns * factor)
-    both = torch.from_numpy(np.stack([old.soft_mm, old.bone_mm]))[None]
-    both = torch.nn.functional.interpolate(both, scale_factor=factor, mode="bilinear", align_corners=False)
-    new.soft_mm, new.bone_mm = both[0].numpy()
-    new.metal_mm = np.zeros(new.shape, np.float32)
-    new.labels = np.repeat(np.repeat(old.labels, factor, 0), factor, 1)
-    return Scene(new, tuple(k.scaled(factor) for k in scene.knees), scene.kind, scene.legs, scene.unit_mm)
+    return frontal_film(child.indicators, age, rng, order.kind, order.right, spacing_mm=spacing_mm, most=most)
 
 
 def _meta(order: Order, scene: Scene, pixel_mm: float, rng: np.random.Generator) -> FilmMeta:

@@ -68,8 +68,8 @@ class RowExpander:
         if grid.factor > 1:
             low, part = _linear(grid.shape[1], grid.factor, grid.cells[1])
             high = np.minimum(low + 1, grid.cells[1] - 1)
-            wide = np.take(coarse, low, axis=1)
-            slope = np.take(coarse, high, axis=1)
+            wide = np.take(coarse, low, axis=1, mode="clip")
+            slope = np.take(coarse, high, axis=1, mode="clip")
             slope -= wide
             slope *= part
             wide += slope
@@ -113,12 +113,14 @@ def _linear(length: int, factor: int, cells: int) -> tuple[np.ndarray, np.ndarra
 def _row_weights(length: int, factor: int, cells: int, first: int, last: int) -> tuple[np.ndarray, int]:
     """Matrix (rows, cells used) that interpolates rows [first, last), and the first cell it uses."""
     low, part = (a[first:last] for a in _linear(length, factor, cells))
-    high = np.minimum(low + 1, cells - 1)
-    weights = np.zeros((last - first, int(high[-1] - low[0]) + 1), np.float32)
-    rows = np.arange(last - first)
-    np.add.at(weights, (rows, low - low[0]), 1 - part)
-    np.add.at(weights, (rows, high - low[0]), part)
-    return weights, int(low[0])
+    start, end = int(low[0]), min(int(low[-1]) + 1, cells - 1)
+    weights = np.zeros((last - first, end - start + 1), np.float32)
+    flat = weights.reshape(-1)
+    # The last cell has no neighbour beyond it and no part of one.
+    place = low + np.arange(-start, (last - first - 1) * weights.shape[1] - start + 1, weights.shape[1])
+    flat[place] = 1 - part
+    flat[np.minimum(place + 1, flat.size - 1)] += part
+    return weights, start
 
 
 @lru_cache(maxsize=64)
@@ -151,8 +153,11 @@ class RandomStrip:
 
     def __init__(self, tile: np.ndarray, cols: int, rng: np.random.Generator, flip: bool = True) -> None:
         start, mirrored = int(rng.integers(tile.shape[1])), flip and bool(rng.integers(2))
-        columns = (np.arange(cols) + start) % tile.shape[1]
-        self._strip = np.take(tile, columns[::-1] if mirrored else columns, axis=1)
+        length = tile.shape[1]
+        parts = [tile[:, start : start + cols]]
+        parts += [tile[:, : cols - done] for done in range(length - start, cols, length)]
+        strip = np.concatenate(parts, axis=1)
+        self._strip = np.ascontiguousarray(strip[:, ::-1]) if mirrored else strip
         self._origin = int(rng.integers(tile.shape[0]))
 
     def block(self, first: int, last: int) -> np.ndarray:

@@ -129,8 +129,7 @@ def expose(projection: Any, look: Look, rng: np.random.Generator) -> np.ndarray:
     shape, spacing = canvas.soft_mm.shape, float(canvas.spacing_mm)
     side = next((k.side for k in knees if k.side in ("R", "L")), None)
     metal, burned = _metal_and_labels(canvas, knees, look, side, rng)
-    if metal is not None and not metal.any():
-        metal = None
+    metal_rows = metal.any(axis=1)
     grid = CoarseGrid(shape, max(2, round(FIELD_CELL_MM / spacing)))
     bands = CoarseGrid(shape, max(1, int(BAND_MM / spacing)))
     soft, bone = grid.sample(canvas.soft_mm), grid.sample(canvas.bone_mm)
@@ -155,11 +154,11 @@ def expose(projection: Any, look: Look, rng: np.random.Generator) -> np.ndarray:
     through += scattered
     exposure = float(np.median(through[seen])) if seen.any() else 0.2
     log_signal, pooled = detect(
-        (canvas.soft_mm, canvas.bone_mm, metal), spacing, (grid, light, scattered), bands,
+        (canvas.soft_mm, canvas.bone_mm, metal, metal_rows), spacing, (grid, light, scattered), bands,
         look.beam, look.detector, exposure, rng,
     )  # fmt: skip
     anatomy = _nearest(grid, bands, seen)
-    if metal is not None:
+    if metal_rows.any():
         anatomy &= bands.sample(metal) < 0.3
     film = present(log_signal, pooled, bands, anatomy, spacing, look.processing)
     if collimation.shutter is not None:
@@ -178,7 +177,7 @@ def _metal_and_labels(canvas: Any, knees: tuple, look: Look, side: str | None, r
     metal = canvas.metal_mm
     lead = [label for label in look.labels if not label.burned_in]
     if lead or (look.hardware and knees):
-        metal = metal.copy()
+        metal = metal.copy() if metal.any() else np.zeros(metal.shape, np.float32)
     if look.hardware and knees:
         props.add_hardware(metal, canvas.spacing_mm, knees[int(rng.integers(len(knees)))], look.hardware, rng)
     free = [(*k.centre_px, 0.62 * k.width_px) for k in knees]

@@ -12,20 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .children import draw_children
+from .finer import COARSER, finer
 from .look import Look, expose
-from .scenes import Scene, frontal_film
-from .solids import Canvas
+from .scenes import frontal_film
 from .writing import FilmMeta, write_dicom
 
 SEED = 2026
 PIXEL_MM = 0.2
 LOOK_STRENGTH = 0.4
 """Strength of the looks: 1 is the whole range of departments."""
-COARSER = 2
-"""Anatomy is drawn at this many pixels and made finer, as in a cohort."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def draw_sample(name: str, folder: str | os.PathLike[str]) -> Path:
     scene = frontal_film(
         child.indicators, sample.age_months, rng, sample.kind, sample.right, spacing_mm=COARSER * PIXEL_MM
     )
-    scene = _finer(scene)
+    scene = finer(scene)
     film = expose(scene, Look.draw(rng, LOOK_STRENGTH).without_hardware(), rng)
     sides = {knee.side for knee in scene.knees}
     meta = FilmMeta(
@@ -70,22 +67,3 @@ def draw_sample(name: str, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return write_dicom(folder / f"KneeBoneAge-{name.replace(' ', '-')}.dcm", film, meta)
-
-
-def _finer(scene: Scene) -> Scene:
-    """The scene on a grid twice as fine, linearly interpolated."""
-    old = scene.canvas
-    new = Canvas(0, 0, old.spacing_mm / COARSER)
-    new.shape = (old.shape[0] * COARSER, old.shape[1] * COARSER)
-    new.soft_mm, new.bone_mm = (_doubled(_doubled(path, 0), 1) for path in (old.soft_mm, old.bone_mm))
-    new.metal_mm = np.zeros(new.shape, np.float32)
-    new.labels = np.repeat(np.repeat(old.labels, COARSER, 0), COARSER, 1)
-    return Scene(new, tuple(k.scaled(COARSER) for k in scene.knees), scene.kind, scene.legs, scene.unit_mm)
-
-
-def _doubled(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Twice as many samples along an axis, each a quarter of a sample beside the old ones."""
-    lines = np.moveaxis(values, axis, 0)
-    before, after = np.concatenate([lines[:1], lines[:-1]]), np.concatenate([lines[1:], lines[-1:]])
-    fine = np.stack([0.75 * lines + 0.25 * before, 0.75 * lines + 0.25 * after], axis=1)
-    return np.moveaxis(fine.reshape(-1, *lines.shape[1:]), 0, axis).astype(np.float32)

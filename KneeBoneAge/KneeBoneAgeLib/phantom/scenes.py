@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .anatomy import Build, KneeTruth, Placing, add_texture, draw_knee
+from .anatomy import draw_knee
+from .build import Build, KneeTruth, Placing
 from .others import draw_foot_and_ankle, draw_hip, draw_holder_hand, draw_other, film_extent_mm
-from .solids import Canvas
+from .solids import Canvas, Section, see, stack
+from .texture import add_texture
 
 if TYPE_CHECKING:
     from .maturation import Indicators
@@ -77,6 +79,7 @@ def frontal_film(
     right: bool = True,
     spacing_mm: float | None = None,
     pixels: int | None = None,
+    most: float | None = None,
 ) -> Scene:
     """A frontal film of a child's knee or knees.
 
@@ -87,6 +90,8 @@ def frontal_film(
         Whether the knee is a right one (ignored where both are shown).
     spacing_mm, pixels : float, int
         Pixel size, or the number of pixels of the film's longer side; exactly one of them.
+    most : float or None
+        A film of more pixels than this is thrown as any other, but its canvas is empty: nothing is drawn.
 
     Raises
     ------
@@ -98,7 +103,7 @@ def frontal_film(
     unit = indicators.femur_metaphysis_mm
     width = max(1.0, indicators.femur_width_ratio) * unit * placing.scale
     field_w, field_h = _field(kind, width, rng)
-    canvas = _canvas(field_w, field_h, spacing_mm, pixels)
+    canvas = _canvas(field_w, field_h, spacing_mm, pixels, most)
     x, y = _joint_position(kind, width, field_w, field_h, rng)
     legs: list[tuple[Placing, Build]] = [(replace(placing, x_mm=x, y_mm=y), build)]
     if kind in ("bilateral", "long"):
@@ -134,13 +139,14 @@ def frontal_film(
 
 
 def lateral_film(indicators: Indicators, chronological_age_months: float, rng: np.random.Generator,
-                 pixels: int | None = None, spacing_mm: float | None = None) -> Scene:  # fmt: skip
-    """A lateral knee, bent by 0 to 100 degrees; nothing on it is to be cropped."""
+                 pixels: int | None = None, spacing_mm: float | None = None,
+                 most: float | None = None) -> Scene:  # fmt: skip
+    """A lateral knee, bent by 0 to 100 degrees; nothing on it is to be cropped. Sizes as for `frontal_film`."""
     build = Build.draw(rng, chronological_age_months)
     unit = indicators.femur_metaphysis_mm
     width = max(1.0, indicators.femur_width_ratio) * unit * 1.08
     field_w, field_h = _field("single", width, rng)
-    canvas = _canvas(field_w, field_h, spacing_mm, pixels)
+    canvas = _canvas(field_w, field_h, spacing_mm, pixels, most)
     placing = Placing(
         rng.uniform(0.3, 0.7) * field_w,
         rng.uniform(0.3, 0.7) * field_h,
@@ -185,13 +191,16 @@ def other_film(rng: np.random.Generator, age_years: float, pixels: int, kind: st
     return Scene(canvas, (), "other")
 
 
-def _canvas(field_w: float, field_h: float, spacing_mm: float | None, pixels: int | None) -> Canvas:
-    """An empty canvas of this size in mm, by its pixel size or by the pixels of its longer side."""
+def _canvas(
+    field_w: float, field_h: float, spacing_mm: float | None, pixels: int | None, most: float | None
+) -> Canvas:
+    """A canvas of this size in mm, by its pixel size or by the pixels of its longer side; empty above ``most``."""
     if spacing_mm is None and pixels is not None:
         spacing_mm = max(field_w, field_h) / pixels
     elif spacing_mm is None or pixels is not None:
         raise ValueError("give either spacing_mm or pixels")
-    return Canvas(max(8, round(field_h / spacing_mm)), max(8, round(field_w / spacing_mm)), spacing_mm)
+    rows, columns = max(8, round(field_h / spacing_mm)), max(8, round(field_w / spacing_mm))
+    return Canvas(0, 0, spacing_mm) if most and rows * columns > most else Canvas(rows, columns, spacing_mm)
 
 
 def _sign(placing: Placing) -> float:
@@ -283,8 +292,6 @@ def _far_ends(canvas, leg: Placing, build: Build, unit, indicators, field_h, age
 
 def _leg_half(canvas: Canvas, placing: Placing, build: Build, unit: float, upper: bool, rng) -> None:
     """Soft tissue of the thigh or of the shank alone, for a bent knee."""
-    from .solids import see, stack
-
     z = np.array([-0.55, 0.0, 1.0, 2.5, 4.5, 7.0]) * unit
     shape = (
         np.array([0.5, 0.78, 0.9, 1.15, 1.35, 1.5]) if upper else np.array([0.45, 0.7, 0.82, 0.8, 0.5, 0.45])
@@ -295,8 +302,8 @@ def _leg_half(canvas: Canvas, placing: Placing, build: Build, unit: float, upper
     solid = stack(z, half, half)
     pose = placing.pose()
     seen = see(solid, pose)
-    reach = float(half.max()) + 1
-    patch = canvas.patch(pose, (-reach, reach), (float(z[0]), float(z[-1])))
-    if patch is not None:
+    reach, chords = float(half.max()) + 1, seen.chords()
+    window = canvas.window(pose, (-reach, reach), (float(z[0]), float(z[-1])))
+    for patch in window.strips(seen) if window else ():
         area = canvas.soft_mm[patch.rows, patch.columns]
-        np.maximum(area, seen.path(patch), out=area)
+        np.maximum(area, Section(seen, patch).path(chords), out=area)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from KneeBoneAgeLib.phantom.anatomy import FEMUR, FIBULA, PATELLA, TIBIA, Build, Placing, draw_knee
+from KneeBoneAgeLib.phantom.anatomy import draw_knee
+from KneeBoneAgeLib.phantom.build import FEMUR, FIBULA, PATELLA, TIBIA, Build, Placing
 from KneeBoneAgeLib.phantom.children import draw_children
 from KneeBoneAgeLib.phantom.scenes import frontal_film, lateral_film
 from KneeBoneAgeLib.phantom.solids import Canvas, Pose, see, stack
@@ -47,6 +48,26 @@ def test_a_turned_bone_lies_where_its_pose_says():
     x = np.average(columns + patch.columns.start + 0.5, weights=weights) * 0.5
     y = np.average(rows + patch.rows.start + 0.5, weights=weights) * 0.5
     assert (x, y) == pytest.approx(pose.to_film(8.0, 20.0), abs=0.2)
+
+
+@pytest.mark.parametrize("turn", [0.0, 12.0, -40.0, 85.0])
+@pytest.mark.parametrize("lateral_right", [True, False])
+def test_strips_see_all_that_the_whole_window_sees(turn, lateral_right):
+    pose = Pose(70.0, 75.0, turn, view_deg=10.0, tilt_deg=6.0, scale=1.1, lateral_right=lateral_right)
+    bone = stack(
+        [-60.0, -20.0, 0.0, 15.0, 30.0], [6.0, 5.0, 12.0, 18.0, 0.5], centre_u=[0.0, 2.0, 3.0, 0.0, 1.0]
+    )
+    seen = see(bone, pose)
+    window = Canvas(450, 500, 0.3).window(pose, (-22.0, 22.0), (-70.0, 40.0))
+    whole = window.patch()
+    path = np.zeros((450, 500), np.float32)
+    pixels = 0
+    for strip in window.strips(seen):
+        path[strip.rows, strip.columns] += seen.path(strip)
+        pixels += strip.u.size
+    assert path.max() > 30
+    np.testing.assert_array_equal(path[whole.rows, whole.columns], seen.path(whole))
+    assert pixels < (0.75 if turn < 60 else 1.01) * whole.u.size
 
 
 def test_the_drawn_metaphysis_is_as_wide_as_the_indicator_says(children):
@@ -116,6 +137,24 @@ def test_both_knees_of_a_standing_film_are_truths_right_knee_on_the_viewers_left
     )
     assert [k.side for k in scene.knees] == ["R", "L"]
     assert [k.fibula_on_left for k in scene.knees] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["bilateral", "long"])
+def test_a_film_that_is_too_large_is_thrown_like_any_other_and_not_drawn(children, kind):
+    child, films, after = children[2], [], []
+    for most in (None, 100):
+        rng = np.random.default_rng(8)
+        films.append(
+            frontal_film(
+                child.indicators, child.chronological_age_months, rng, kind, spacing_mm=1.0, most=most
+            )
+        )
+        after.append(rng.random())
+    drawn, blank = films
+    assert drawn.knees == blank.knees
+    assert after[0] == after[1]
+    assert drawn.canvas.bone_mm.max() > 5
+    assert blank.canvas.bone_mm.size == 0
 
 
 def test_a_lateral_film_has_nothing_to_crop(children):

@@ -65,10 +65,10 @@ class Optimiser(Section):
 class Augmentation(Section):
     """How training films are varied; each film anew in every epoch."""
 
-    rotation_deg: NotNegative = Field(default=15.0, description="turned by up to so many degrees, either way")
+    rotation_deg: NotNegative = Field(default=10.0, description="turned by up to so many degrees, either way")
     scale: NotNegative = Field(default=0.08, description="log of the magnification, up to this, either way")
     shift: NotNegative = Field(default=0.04, description="moved by up to this share of the picture's sides")
-    mirror: Share = Field(default=0.5, description="share of films that are mirrored")
+    mirror: Share = Field(default=0.0, description="share of films that are mirrored; right hands always are")
     brightness: NotNegative = Field(
         default=0.1, description="standard deviation of a gradient of brightness over the film"
     )
@@ -127,7 +127,9 @@ class HandRecipe(Section):
         description="of the moving average of the weights, which is what is kept; 0: no average",
     )
     mirrored_average: bool = Field(
-        default=True, description="whether an estimate is the mean of the picture's and of its mirror image's"
+        default=False,
+        description="whether an estimate is the mean of the picture's and of its mirror image's; needs "
+        "augmentation.mirror",
     )
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = Field(
         default="auto", description="auto: bf16-mixed where the device has it, else 32"
@@ -151,6 +153,14 @@ class HandRecipe(Section):
         if not all(16 <= side <= 2048 for side in size):
             raise ValueError(f"{size[0]} x {size[1]} pixels: 16 to 2048 rows and columns are possible")
         return size
+
+    @model_validator(mode="after")
+    def _mirror_images_are_learnt(self) -> HandRecipe:
+        if self.mirrored_average and not self.augmentation.mirror:
+            raise ValueError(
+                "mirrored_average needs augmentation.mirror above 0, or mirror images are strange"
+            )
+        return self
 
     @model_validator(mode="after")
     def _network_takes_the_size(self) -> HandRecipe:

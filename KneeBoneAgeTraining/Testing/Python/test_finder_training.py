@@ -12,9 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from KneeBoneAgeLib.segmentation import DEFAULT_CONFIG, LABELS, REFERENCE_WIDTH_PX, KneeFinder, Maps, decode
-from KneeBoneAgeTrainingLib import finder_training
+from KneeBoneAgeTrainingLib import finder_augmentation
 from KneeBoneAgeTrainingLib.finder_augmentation import draw_views, plain_views, process
-from KneeBoneAgeTrainingLib.finder_training import CACHE_PX, Cache, Recipe, draw, losses, make_targets, train
+from KneeBoneAgeTrainingLib.finder_cache import CACHE_PX, Cache, draw
+from KneeBoneAgeTrainingLib.finder_module import Recipe
+from KneeBoneAgeTrainingLib.finder_targets import Targets, losses, make_targets
+from KneeBoneAgeTrainingLib.finder_training import train
 
 SMALL = {"encoder_options": {"channels": [16, 24, 32, 8], "stem_width": 8}, "decoder_channels": [24, 16, 16]}
 
@@ -112,18 +115,9 @@ def test_knees_move_with_the_picture_and_mirroring_swaps_the_fibula():
 
 def draw_plainly(pictures, labels, knees, seed):
     """`draw_views` with the same geometry for the same seed and no change of grey values."""
-    original, finder_augmentation = process, finder_training_views()
-    finder_augmentation.process = lambda seen, *_: seen
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finder_augmentation, "process", lambda seen, *_: seen)
         return draw_views(pictures, labels, knees, 192, np.random.default_rng(seed))
-    finally:
-        finder_augmentation.process = original
-
-
-def finder_training_views():
-    from KneeBoneAgeTrainingLib import finder_augmentation
-
-    return finder_augmentation
 
 
 def test_processing_keeps_films_in_range_and_what_is_outside_black():
@@ -138,7 +132,7 @@ def test_processing_keeps_films_in_range_and_what_is_outside_black():
     assert (out - pictures).abs().mean() > 0.02
 
 
-def perfect(knees, shape=(48, 48)) -> tuple[Maps, torch.Tensor, finder_training.Targets]:
+def perfect(knees, shape=(48, 48)) -> tuple[Maps, torch.Tensor, Targets]:
     """Maps that say exactly what the targets want."""
     count = len(knees)
     labels = torch.zeros(count, *shape, dtype=torch.long)

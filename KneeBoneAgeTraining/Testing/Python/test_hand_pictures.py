@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,17 @@ def test_a_kept_picture_is_made_again_when_its_truth_changes_and_only_then(tmp_p
     assert np.isnan(second.key_points[1]).all()
     assert second.mask.mean() > first.mask.mean()
     assert PictureCache(tmp_path / "cache", (64, 40)).place != cache.place
+
+
+def test_a_right_hand_is_mirrored_with_its_key_points(tmp_path):
+    film = film_of(tmp_path)
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "1.json").write_text(json.dumps({"key_points": {"tip": [30, 25]}}))
+    paths = PictureCache(tmp_path / "cache", (48, 40)).prepare([film, replace(film, side="R")])
+    left, right = map(load_picture, paths)
+    assert np.abs(left.grey[:, ::-1].astype(int) - right.grey).mean() < 2
+    assert np.array_equal(left.mask[:, ::-1], right.mask)
+    assert right.key_points == pytest.approx(np.array([1, 0]) - left.key_points * np.array([1, -1]), abs=1e-3)
 
 
 def test_a_damaged_film_is_named(tmp_path):

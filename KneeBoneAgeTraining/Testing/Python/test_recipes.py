@@ -69,6 +69,7 @@ def test_a_recipe_that_was_written_down_is_the_same_recipe(tmp_path):
         ("name: convnext-hand\n", "", "name is missing"),
         ("batch: 24", "batch: 24\nbatch: 12", "the key 'batch' stands twice"),
         ("batch: 24", "batch: [24", "is no YAML"),
+        ("batch: 24", "mirrored_average: true", "mirrored_average needs augmentation.mirror above 0"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_recipe_is_named(tmp_path, old, new, said):

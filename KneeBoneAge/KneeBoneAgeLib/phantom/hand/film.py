@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..anatomy import add_texture
 from ..children import BONE_AGE_CAP_MONTHS, Child
 from ..look import Look, expose
 from ..solids import Canvas, Pose
+from ..texture import add_texture
 from .anatomy import KEY_POINTS, Build, Posture, draw_bones, draw_flesh, hand_points
 from .maturation import HandMaturity
 
