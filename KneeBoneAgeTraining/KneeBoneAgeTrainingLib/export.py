@@ -30,7 +30,7 @@ from KneeBoneAgeLib.network import MONTHS_MAX, AgeNetwork, with_map_rank
 from .age_training import load_module
 from .calibration import KNOWN
 from .folds import FOLDS
-from .runs import FINISHED, Run, RunError, read_json
+from .runs.record import FINISHED, Run, RunError, read_json
 
 if TYPE_CHECKING:
     from .default_bundle import Plan
@@ -97,10 +97,10 @@ def export_run(run: Run, out: Path, *, name: str = "", licence: str = "") -> Bun
     RunError
         The run is not finished, is of another kind, or files of it are missing or were changed.
     """
-    from .knee_job import KIND
-    from .knee_results import CALIBRATION, GATE
-    from .knee_transfer import FINDER, FINDER_JSON
-    from .knee_weights import load_networks
+    from .knee.job import KIND
+    from .knee.results import CALIBRATION, GATE
+    from .knee.transfer import FINDER, FINDER_JSON
+    from .knee.weights import load_networks
 
     if run.facts.get("kind") != KIND:
         raise RunError(

@@ -75,7 +75,7 @@ def study(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def recipes(request: Mapping[str, Any]) -> dict[str, Any]:
     """The recipes that ship: for hand models, then for knee models."""
-    from .knee_recipe import load_knee_recipe, shipped_knee_recipes
+    from .knee.recipe import load_knee_recipe, shipped_knee_recipes
     from .recipes import load_recipe, shipped_recipes
 
     hand = [_facts(load_recipe(name), HAND) for name in shipped_recipes()]
@@ -84,7 +84,7 @@ def recipes(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def recipe(request: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe of one's own, checked field by field."""
-    from .knee_recipe import load_knee_recipe
+    from .knee.recipe import load_knee_recipe
     from .recipes import load_recipe
 
     path = Path(str(request.get("file") or ""))

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .hand_films import HandFilm, Numbers
-from .hand_pictures import PictureCache
-from .hand_predicting import Estimates, pooled, predict
-from .hand_weights import WEIGHTS_JSON, load_fold
-from .runs import FILMS_CSV, Run, RunError, read_json, read_rows, write_table
+from .hand.films import HandFilm, Numbers
+from .hand.pictures import PictureCache
+from .hand.predicting import Estimates, pooled, predict
+from .hand.weights import WEIGHTS_JSON, load_fold
+from .runs.record import FILMS_CSV, Run, RunError, read_json, read_rows, write_table
 
 COLUMNS = (
     *("file", "patient_id", "sex", "age_months", "pseudo_label_months", "spread_months"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .run_folder import Epoch
+from .runs.folder import Epoch
 
 ROLE = "KneeBoneAgeTraining.role"
 RUN = "KneeBoneAgeTraining.run"

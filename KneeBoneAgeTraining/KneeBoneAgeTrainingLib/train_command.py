@@ -100,12 +100,12 @@ def train(
 
     from KneeBoneAgeLib.errors import FilmError
 
-    from .hand_job import Job, Machine, is_main_process
-    from .hand_training import train as train_hand
-    from .loop import Stopped, StopRequest
-    from .progress import Reporter
-    from .runs import RunError
-    from .stage_watch import TrainingError
+    from .hand.job import Job, Machine, is_main_process
+    from .hand.training import train as train_hand
+    from .hand.watch import TrainingError
+    from .runs.loop import Stopped, StopRequest
+    from .runs.progress import Reporter
+    from .runs.record import RunError
 
     given = {} if workers is None else {"workers": workers}
     job = Job(
@@ -146,7 +146,7 @@ def _quiet_libraries() -> None:
 
 
 def _tell_result(folder: Path) -> None:
-    from .runs import open_run
+    from .runs.record import open_run
 
     run = open_run(folder)
     metrics = run.metrics
@@ -177,7 +177,7 @@ def runs(
                                   predictions.csv (out of fold), last.ckpt while it is trained
       metrics.json, figures/      agreement with the labels beside chronological age alone
     """
-    from .runs import find_runs
+    from .runs.record import find_runs
 
     found = list(find_runs(folder))
     if not found:
@@ -236,11 +236,11 @@ def pseudo_label(
 
     from .cohort.records import Problem, StudyError
     from .cohort.study import open_study
-    from .hand_films import hand_films, listed_films
-    from .hand_job import Machine
+    from .hand.films import hand_films, listed_films
+    from .hand.job import Machine
     from .pseudo_label import pseudo_label as label
     from .pseudo_label import write_labels
-    from .runs import RunError, open_run
+    from .runs.record import RunError, open_run
 
     problems: tuple[Problem, ...] = ()
     try:

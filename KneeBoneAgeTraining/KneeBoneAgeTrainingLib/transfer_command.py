@@ -90,7 +90,7 @@ def knee_transfer(
         usage_error("give one of --teacher RUN, --bundle FOLDER and --from-scratch")
     if label != Label.readers and labels is None:
         usage_error(f"--label {label.value} needs --labels, the table that `kneeboneage pseudo-label` writes")
-    from .knee_recipe import load_knee_recipe
+    from .knee.recipe import load_knee_recipe
     from .recipes import RecipeError
 
     try:
@@ -105,14 +105,14 @@ def knee_transfer(
 
     from .cohort.records import StudyError
     from .cohort.study import open_study
-    from .hand_job import Machine
-    from .knee_pictures import BundleFinder
-    from .knee_start import BUNDLE, SCRATCH, TEACHER, Start
-    from .knee_transfer import KneeJob, transfer
-    from .loop import Stopped, StopRequest
-    from .progress import Reporter
-    from .runs import RunError
-    from .stage_watch import TrainingError
+    from .hand.job import Machine
+    from .hand.watch import TrainingError
+    from .knee.pictures import BundleFinder
+    from .knee.start import BUNDLE, SCRATCH, TEACHER, Start
+    from .knee.transfer import KneeJob, transfer
+    from .runs.loop import Stopped, StopRequest
+    from .runs.progress import Reporter
+    from .runs.record import RunError
 
     kind = TEACHER if teacher else BUNDLE if bundle else SCRATCH
     given = {} if workers is None else {"workers": workers}
@@ -160,7 +160,7 @@ def export(
     from KneeBoneAgeLib.bundle import card
 
     from .export import export_run
-    from .runs import RunError, open_run
+    from .runs.record import RunError, open_run
 
     try:
         bundle = export_run(open_run(run), out, name=name, licence=licence)

@@ -11,10 +11,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from KneeBoneAgeTrainingLib import run_folder, run_process, scene
-from KneeBoneAgeTrainingLib.run_folder import OUT_OF_FOLD
-from KneeBoneAgeTrainingLib.run_process import KneeTraining, Training
-from KneeBoneAgeTrainingLib.runs import Run
+from KneeBoneAgeTrainingLib import scene
+from KneeBoneAgeTrainingLib.runs import folder as run_folder
+from KneeBoneAgeTrainingLib.runs import process as run_process
+from KneeBoneAgeTrainingLib.runs.folder import OUT_OF_FOLD
+from KneeBoneAgeTrainingLib.runs.process import KneeTraining, Training
+from KneeBoneAgeTrainingLib.runs.record import Run
 from KneeBoneAgeWidgets.worker import Problem, Request, ServiceProcess, Worker, python_executable
 
 from .wording import curve_words

@@ -9,10 +9,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from KneeBoneAgeTrainingLib import run_folder, runs
 from KneeBoneAgeTrainingLib.agreement import WITHIN_MONTHS, Agreement
-from KneeBoneAgeTrainingLib.run_folder import TEST, Comparison
-from KneeBoneAgeTrainingLib.runs import Run
+from KneeBoneAgeTrainingLib.runs import folder as run_folder
+from KneeBoneAgeTrainingLib.runs import record as runs
+from KneeBoneAgeTrainingLib.runs.folder import TEST, Comparison
+from KneeBoneAgeTrainingLib.runs.record import Run
 from KneeBoneAgeWidgets.panel import Panel, report
 from KneeBoneAgeWidgets.wording import say
 from KneeBoneAgeWidgets.worker import Request

@@ -10,9 +10,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from KneeBoneAgeTrainingLib import run_folder, run_process, scene
-from KneeBoneAgeTrainingLib.progress import Progress
-from KneeBoneAgeTrainingLib.runs import FAILED, FINISHED, INTERRUPTED, LOG, RUNNING, Run
+from KneeBoneAgeTrainingLib import scene
+from KneeBoneAgeTrainingLib.runs import folder as run_folder
+from KneeBoneAgeTrainingLib.runs import process as run_process
+from KneeBoneAgeTrainingLib.runs.progress import Progress
+from KneeBoneAgeTrainingLib.runs.record import FAILED, FINISHED, INTERRUPTED, LOG, RUNNING, Run
 from KneeBoneAgeWidgets.panel import Panel, report
 from KneeBoneAgeWidgets.wording import say
 from KneeBoneAgeWidgets.worker import Problem

@@ -10,8 +10,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from KneeBoneAgeTrainingLib.run_process import KneeTraining, Training
-from KneeBoneAgeTrainingLib.runs import FINISHED
+from KneeBoneAgeTrainingLib.runs.process import KneeTraining, Training
+from KneeBoneAgeTrainingLib.runs.record import FINISHED
 from KneeBoneAgeWidgets.panel import Panel, report
 from KneeBoneAgeWidgets.wording import say
 from KneeBoneAgeWidgets.worker import Problem, Request

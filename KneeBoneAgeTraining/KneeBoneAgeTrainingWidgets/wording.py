@@ -8,8 +8,8 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from KneeBoneAgeTrainingLib import runs
-from KneeBoneAgeTrainingLib.progress import Progress
+from KneeBoneAgeTrainingLib.runs import record as runs
+from KneeBoneAgeTrainingLib.runs.progress import Progress
 
 
 def state_name(state: str) -> str:

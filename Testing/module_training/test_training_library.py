@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from KneeBoneAgeTrainingLib import run_folder, run_process
-from KneeBoneAgeTrainingLib.progress import Progress
-from KneeBoneAgeTrainingLib.run_process import KneeTraining, Training
+from KneeBoneAgeTrainingLib.runs import folder as run_folder
+from KneeBoneAgeTrainingLib.runs import process as run_process
+from KneeBoneAgeTrainingLib.runs.process import KneeTraining, Training
+from KneeBoneAgeTrainingLib.runs.progress import Progress
 
 
 @pytest.fixture(scope="module")

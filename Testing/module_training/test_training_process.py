@@ -58,7 +58,7 @@ def trainer(loaded, monkeypatch, tmp_path):
     """A trainer that takes no time, in place of the real one; what is left of it is ended."""
     import importlib
 
-    run_process = importlib.import_module("KneeBoneAgeTrainingLib.run_process")
+    run_process = importlib.import_module("KneeBoneAgeTrainingLib.runs.process")
     (tmp_path / "KneeBoneAgeTrainingLib_stand_in.py").write_text(TRAINER)
     monkeypatch.setattr(run_process, "COMMANDS", "KneeBoneAgeTrainingLib_stand_in")
     monkeypatch.setattr(run_process, "LIBRARIES", (str(tmp_path), *run_process.LIBRARIES))

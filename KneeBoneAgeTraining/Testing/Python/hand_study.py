@@ -7,7 +7,7 @@ from PIL import Image
 
 from KneeBoneAgeTrainingLib.cohort.building import Inputs, Parameters, build
 from KneeBoneAgeTrainingLib.cohort.study import write_study
-from KneeBoneAgeTrainingLib.runs import write_table
+from KneeBoneAgeTrainingLib.runs.record import write_table
 
 BONET = "{kind: bonet, channels: [8, 16, 16], deform_after: 2, dense: 32, localiser_width: 8, drop_rate: 0.2}"
 TINY_RECIPE = f"""

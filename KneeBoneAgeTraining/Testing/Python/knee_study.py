@@ -10,7 +10,7 @@ from KneeBoneAgeLib.crop import KneeCrop
 from KneeBoneAgeLib.segmentation import Finding
 from KneeBoneAgeTrainingLib.cohort.building import Inputs, Parameters, build
 from KneeBoneAgeTrainingLib.cohort.study import write_study
-from KneeBoneAgeTrainingLib.runs import write_table
+from KneeBoneAgeTrainingLib.runs.record import write_table
 
 NETWORK = {
     "backbone": "convnext_atto",

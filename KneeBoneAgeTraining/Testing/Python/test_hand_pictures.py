@@ -13,10 +13,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from hand_study import TINY_RECIPE, draw_hand
 
-from KneeBoneAgeTrainingLib.hand_augmentation import draw_variation, varied
-from KneeBoneAgeTrainingLib.hand_batches import Films, Plan, StepBatches
-from KneeBoneAgeTrainingLib.hand_films import HandFilm, Numbers
-from KneeBoneAgeTrainingLib.hand_pictures import (
+from KneeBoneAgeTrainingLib.hand.augmentation import draw_variation, varied
+from KneeBoneAgeTrainingLib.hand.batches import Films, Plan, StepBatches
+from KneeBoneAgeTrainingLib.hand.films import HandFilm, Numbers
+from KneeBoneAgeTrainingLib.hand.pictures import (
     HandPicture,
     PictureCache,
     find_hand,

@@ -21,13 +21,13 @@ from hand_study import PLAIN_RECIPE, TINY_RECIPE, make_study
 
 from KneeBoneAgeTrainingLib.cohort.study import open_study
 from KneeBoneAgeTrainingLib.commands import app
-from KneeBoneAgeTrainingLib.hand_films import hand_films
-from KneeBoneAgeTrainingLib.hand_job import rows_of_fold
-from KneeBoneAgeTrainingLib.hand_module import HandModule
-from KneeBoneAgeTrainingLib.hand_weights import load_fold
+from KneeBoneAgeTrainingLib.hand.films import hand_films
+from KneeBoneAgeTrainingLib.hand.job import rows_of_fold
+from KneeBoneAgeTrainingLib.hand.module import HandModule
+from KneeBoneAgeTrainingLib.hand.weights import load_fold
 from KneeBoneAgeTrainingLib.recipes import load_recipe
 from KneeBoneAgeTrainingLib.recipes.schema import EarlyStopping
-from KneeBoneAgeTrainingLib.runs import RunError
+from KneeBoneAgeTrainingLib.runs.record import RunError
 
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {

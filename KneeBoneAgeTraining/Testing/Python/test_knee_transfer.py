@@ -20,29 +20,30 @@ from KneeBoneAgeLib.crop import KneeCrop
 from KneeBoneAgeLib.estimator import Estimator
 from KneeBoneAgeLib.radiograph import read_film
 from KneeBoneAgeLib.segmentation import DEFAULT_CONFIG, FinderNetwork, Finding
-from KneeBoneAgeTrainingLib import knee_pictures, knee_results
 from KneeBoneAgeTrainingLib.cohort.records import StudyError
 from KneeBoneAgeTrainingLib.cohort.study import open_study
 from KneeBoneAgeTrainingLib.export import export_run
-from KneeBoneAgeTrainingLib.hand_job import Machine
-from KneeBoneAgeTrainingLib.hand_weights import save_fold
-from KneeBoneAgeTrainingLib.knee_batches import Lesson, StudentBatches, poorer
-from KneeBoneAgeTrainingLib.knee_corrections import CorrectedCrops
-from KneeBoneAgeTrainingLib.knee_job import KneeJob, rows_of_fold
-from KneeBoneAgeTrainingLib.knee_labels import PseudoLabels, moved_months, teach
-from KneeBoneAgeTrainingLib.knee_pictures import crops_of, prepare
-from KneeBoneAgeTrainingLib.knee_recipe import (
+from KneeBoneAgeTrainingLib.hand.job import Machine
+from KneeBoneAgeTrainingLib.hand.weights import save_fold
+from KneeBoneAgeTrainingLib.knee import pictures as knee_pictures
+from KneeBoneAgeTrainingLib.knee import results as knee_results
+from KneeBoneAgeTrainingLib.knee.batches import Lesson, StudentBatches, poorer
+from KneeBoneAgeTrainingLib.knee.corrections import CorrectedCrops
+from KneeBoneAgeTrainingLib.knee.job import KneeJob, rows_of_fold
+from KneeBoneAgeTrainingLib.knee.labels import PseudoLabels, moved_months, teach
+from KneeBoneAgeTrainingLib.knee.pictures import crops_of, prepare
+from KneeBoneAgeTrainingLib.knee.recipe import (
     KneeAugmentation,
     KneeRecipe,
     load_knee_recipe,
     shipped_knee_recipes,
 )
-from KneeBoneAgeTrainingLib.knee_start import TEACHER, Start
-from KneeBoneAgeTrainingLib.knee_transfer import transfer
-from KneeBoneAgeTrainingLib.loop import Stopped, StopRequest
-from KneeBoneAgeTrainingLib.progress import Reporter
+from KneeBoneAgeTrainingLib.knee.start import TEACHER, Start
+from KneeBoneAgeTrainingLib.knee.transfer import transfer
 from KneeBoneAgeTrainingLib.recipes import HandRecipe, RecipeError, dump_recipe
-from KneeBoneAgeTrainingLib.runs import FILMS_CSV, RunError, begin, open_run, read_rows, write_table
+from KneeBoneAgeTrainingLib.runs.loop import Stopped, StopRequest
+from KneeBoneAgeTrainingLib.runs.progress import Reporter
+from KneeBoneAgeTrainingLib.runs.record import FILMS_CSV, RunError, begin, open_run, read_rows, write_table
 from KneeBoneAgeTrainingLib.teachers import Inputs, build_teacher
 from KneeBoneAgeTrainingLib.transfer_command import app
 
@@ -439,7 +440,7 @@ def test_shipped_knee_recipes_are_valid_and_unknown_keys_are_named(tmp_path):
 
 def test_the_demo_knee_takes_over_all_of_the_demo_hands_weights():
     from KneeBoneAgeLib.network import AgeNetwork
-    from KneeBoneAgeTrainingLib.knee_start import take_over
+    from KneeBoneAgeTrainingLib.knee.start import take_over
     from KneeBoneAgeTrainingLib.recipes import load_recipe
 
     hand = load_recipe("demo-hand")
@@ -450,7 +451,7 @@ def test_the_demo_knee_takes_over_all_of_the_demo_hands_weights():
 
 def test_the_weights_of_a_bundle_are_taken_over_though_stored_with_a_lower_rank():
     from KneeBoneAgeLib.network import AgeNetwork, with_map_rank
-    from KneeBoneAgeTrainingLib.knee_start import take_over
+    from KneeBoneAgeTrainingLib.knee.start import take_over
 
     config = replace(TINY.config, map_features=32)
     torch.manual_seed(0)

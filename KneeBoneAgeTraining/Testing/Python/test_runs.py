@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from KneeBoneAgeTrainingLib.agreement import agreement, fit_age_baseline
 from KneeBoneAgeTrainingLib.commands import app
-from KneeBoneAgeTrainingLib.runs import RUNNING, RunError, begin, find_runs, open_run, write_table
+from KneeBoneAgeTrainingLib.runs.record import RUNNING, RunError, begin, find_runs, open_run, write_table
 
 SAME = {"recipe": "tiny", "data_sha256": ["abc"]}
 

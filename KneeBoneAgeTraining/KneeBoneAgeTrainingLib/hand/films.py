@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from KneeBoneAgeLib.network import encode_sex
 
-from .cohort.inspection import inspect
-from .cohort.manifest import read_films
-from .cohort.records import HAND, TEST, FilmRow, Problem
-from .cohort.split import Place
-from .cohort.study import Study
+from ..cohort.inspection import inspect
+from ..cohort.manifest import read_films
+from ..cohort.records import HAND, TEST, FilmRow, Problem
+from ..cohort.split import Place
+from ..cohort.study import Study
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from safetensors.numpy import save_file
 from KneeBoneAgeLib.intervals import Calibration, mean_months
 from KneeBoneAgeLib.network import AgeNetwork
 
-from .agreement import AgeBaseline, agreement, fit_age_baseline
-from .calibration import GATE_KNEES, KNOWN, as_known
-from .crop_cache import KNEE, CropCache, CropLabels
-from .gate_training import fit_gate
-from .hand_results import PREDICTIONS, TEST_PREDICTIONS, draw_figures, read_predictions
-from .knee_labels import Taught
-from .predicting import posterior, predict
-from .runs import METRICS, read_json, read_rows, write_json, write_table
+from ..agreement import AgeBaseline, agreement, fit_age_baseline
+from ..calibration import GATE_KNEES, KNOWN, as_known
+from ..crop_cache import KNEE, CropCache, CropLabels
+from ..gate_training import fit_gate
+from ..hand.results import PREDICTIONS, TEST_PREDICTIONS, draw_figures, read_predictions
+from ..predicting import posterior, predict
+from ..runs.record import METRICS, read_json, read_rows, write_json, write_table
+from .labels import Taught
 
 log = logging.getLogger(__name__)
 

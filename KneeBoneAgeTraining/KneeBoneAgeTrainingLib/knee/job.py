@@ -14,14 +14,24 @@ import torch
 
 from KneeBoneAgeLib.bundle import current_preprocessing, default_bundle_path
 
-from .cohort.study import Study
-from .hand_job import HELD_APART, FoldRows, Machine, is_phantom
-from .knee_corrections import CorrectedCrops
-from .knee_labels import READERS, PseudoLabels, Taught
-from .knee_pictures import LEFT_OUT_COLUMNS, BundleFinder, FinderSource
-from .knee_recipe import KneeRecipe, dump_knee_recipe
-from .knee_start import SCRATCH, Start
-from .runs import FILMS_CSV, FOLDS_CSV, RECIPE, RUNNING, Run, RunError, begin, code_version, write_table
+from ..cohort.study import Study
+from ..hand.job import HELD_APART, FoldRows, Machine, is_phantom
+from ..runs.record import (
+    FILMS_CSV,
+    FOLDS_CSV,
+    RECIPE,
+    RUNNING,
+    Run,
+    RunError,
+    begin,
+    code_version,
+    write_table,
+)
+from .corrections import CorrectedCrops
+from .labels import READERS, PseudoLabels, Taught
+from .pictures import LEFT_OUT_COLUMNS, BundleFinder, FinderSource
+from .recipe import KneeRecipe, dump_knee_recipe
+from .start import SCRATCH, Start
 
 KIND = "knee"
 NOT_LEARNT = "not_learnt.csv"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .agreement import agreement
-from .hand_films import HandFilm
-from .runs import METRICS, read_json, read_rows, write_json, write_table
+from ..agreement import agreement
+from ..runs.record import METRICS, read_json, read_rows, write_json, write_table
+from .films import HandFilm
 
 PREDICTIONS, TEST_PREDICTIONS = "predictions.csv", "test-predictions.csv"
 COLUMNS = ("file", "patient_id", "estimate_months", "label_months", "sd_months", "age_alone_months")

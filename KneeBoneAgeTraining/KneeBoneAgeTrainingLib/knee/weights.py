@@ -10,12 +10,12 @@ from KneeBoneAgeLib.bundle import current_preprocessing
 from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig
 from KneeBoneAgeLib.version import VERSION
 
-from .cohort.inspection import sha256_of
-from .hand_results import PREDICTIONS
-from .hand_weights import WEIGHTS, WEIGHTS_JSON, load_state, save_state
-from .knee_job import KIND, KneeJob
-from .runs import RunError, read_json, read_rows, write_json
-from .stage_watch import METRICS_CSV
+from ..cohort.inspection import sha256_of
+from ..hand.results import PREDICTIONS
+from ..hand.watch import METRICS_CSV
+from ..hand.weights import WEIGHTS, WEIGHTS_JSON, load_state, save_state
+from ..runs.record import RunError, read_json, read_rows, write_json
+from .job import KIND, KneeJob
 
 UNNAMED = f".{PREDICTIONS}"
 """Predictions until the fold is complete."""

@@ -206,7 +206,7 @@ def logging_to(path: Path) -> Iterator[None]:
     """What the training library says goes to a file, as long as the block runs."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger(__package__)
+    logger = logging.getLogger(__name__.partition(".")[0])
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from KneeBoneAgeLib.network import UNKNOWN_SEX
 
-from .hand_augmentation import draw_variation, varied
-from .hand_films import Numbers
-from .hand_pictures import load_picture, network_picture
-from .recipes.schema import HandRecipe, Stage
-from .runs import RunError
-from .teachers.base import HandTruth
+from ..recipes.schema import HandRecipe, Stage
+from ..runs.record import RunError
+from ..teachers.base import HandTruth
+from .augmentation import draw_variation, varied
+from .films import Numbers
+from .pictures import load_picture, network_picture
 
 
 class HandBatch(NamedTuple):

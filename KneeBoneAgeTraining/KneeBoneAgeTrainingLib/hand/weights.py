@@ -15,10 +15,10 @@ from safetensors.torch import load, load_file, save
 
 from KneeBoneAgeLib.version import VERSION
 
-from .hand_pictures import PREPROCESSING
-from .recipes import HandRecipe
-from .runs import RunError, read_json, write_json
-from .teachers import Inputs, Teacher, build_teacher, parse_architecture
+from ..recipes import HandRecipe
+from ..runs.record import RunError, read_json, write_json
+from ..teachers import Inputs, Teacher, build_teacher, parse_architecture
+from .pictures import PREPROCESSING
 
 WEIGHTS, WEIGHTS_JSON = "weights.safetensors", "weights.json"
 

@@ -21,12 +21,12 @@ from KneeBoneAgeLib.phantom.build import LANDMARKS
 from KneeBoneAgeLib.phantom.maturation import INDICATOR_NAMES
 from KneeBoneAgeLib.radiograph.header import DAYS_PER_MONTH
 
-from .age_module import ATLAS_END_MONTHS
-from .cohort.study import Study, StudyFilm
-from .crop_cache import KNEE, CropCache, CropLabels
-from .knee_pictures import Knee, LeftOut, PreparedKnees
-from .knee_recipe import KneeRecipe
-from .runs import RunError, read_rows
+from ..age_module import ATLAS_END_MONTHS
+from ..cohort.study import Study, StudyFilm
+from ..crop_cache import KNEE, CropCache, CropLabels
+from ..runs.record import RunError, read_rows
+from .pictures import Knee, LeftOut, PreparedKnees
+from .recipe import KneeRecipe
 
 READERS, PSEUDO, BOTH = "readers", "pseudo", "both"
 LABEL_KINDS = (READERS, PSEUDO, BOTH)

@@ -15,11 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .cohort.study import STUDY, Study
-from .hand_films import HandFilm, hand_films
-from .hand_pictures import PictureCache, preprocessing_sha256
-from .recipes import HandRecipe, dump_recipe
-from .runs import FILMS_CSV, FOLDS_CSV, RUNNING, Run, RunError, begin, code_version, read_json, write_table
+from ..cohort.study import STUDY, Study
+from ..recipes import HandRecipe, dump_recipe
+from ..runs.record import (
+    FILMS_CSV,
+    FOLDS_CSV,
+    RUNNING,
+    Run,
+    RunError,
+    begin,
+    code_version,
+    read_json,
+    write_table,
+)
+from .films import HandFilm, hand_films
+from .pictures import PictureCache, preprocessing_sha256
 
 log = logging.getLogger(__name__)
 

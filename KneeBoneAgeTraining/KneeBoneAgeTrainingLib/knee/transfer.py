@@ -2,7 +2,7 @@
 
 The networks, losses and crops are those of `age_module` and `batches`; Lightning does the loop. The same call goes on
 where it was stopped, and a run that was killed ends with the weights of one that was not (on a CPU bit for bit).
-Folds are the study's own. A run is a folder as `runs` describes, of kind "knee", and beside what stands there:
+Folds are the study's own. A run is a folder as `runs.record` describes, of kind "knee", and beside what stands there:
 
 ====================  ==========================================================================================
 not_learnt.csv        knees that are not learnt from, with the reason
@@ -32,37 +32,20 @@ from numpy.typing import NDArray
 from KneeBoneAgeLib.bundle import current_preprocessing
 from KneeBoneAgeLib.network import AgeNetwork
 
-from .age_module import AgeModule
-from .age_training import new_module
-from .crop_cache import CropCache
-from .drawing import draw_crops
-from .hand_job import FoldRows, is_phantom
-from .hand_results import PREDICTIONS, TEST_PREDICTIONS
-from .hand_training import _tensorboard
-from .knee_batches import Lesson, StudentData
-from .knee_corrections import CorrectedCrops
-from .knee_job import KneeJob, begin_run, check_folds, counts_of, rows_of_fold, write_rows
-from .knee_labels import READERS, PseudoLabels, Taught, teach
-from .knee_pictures import BundleFinder, prepare
-from .knee_results import (
-    GATE,
-    OUT_OF_FOLD,
-    baseline_of,
-    calibrate,
-    posteriors,
-    summarise,
-    train_gate,
-    write_estimates,
-)
-from .knee_start import take_over
-from .knee_watch import KneeWatch, best_weights
-from .knee_weights import UNNAMED, load_networks, save_fold
-from .loop import Stopped, StopRequest
-from .predicting import predict
-from .prior_training import fit_prior
-from .progress import Reporter
-from .recipe import Recipe
-from .runs import (
+from ..age_module import AgeModule
+from ..age_training import new_module
+from ..crop_cache import CropCache
+from ..drawing import draw_crops
+from ..hand.job import FoldRows, is_phantom
+from ..hand.results import PREDICTIONS, TEST_PREDICTIONS
+from ..hand.training import _tensorboard
+from ..hand.watch import BEST, LAST
+from ..predicting import predict
+from ..prior_training import fit_prior
+from ..recipe import Recipe
+from ..runs.loop import Stopped, StopRequest
+from ..runs.progress import Reporter
+from ..runs.record import (
     FAILED,
     FINISHED,
     LOG,
@@ -74,7 +57,24 @@ from .runs import (
     read_json,
     write_json,
 )
-from .stage_watch import BEST, LAST
+from .batches import Lesson, StudentData
+from .corrections import CorrectedCrops
+from .job import KneeJob, begin_run, check_folds, counts_of, rows_of_fold, write_rows
+from .labels import READERS, PseudoLabels, Taught, teach
+from .pictures import BundleFinder, prepare
+from .results import (
+    GATE,
+    OUT_OF_FOLD,
+    baseline_of,
+    calibrate,
+    posteriors,
+    summarise,
+    train_gate,
+    write_estimates,
+)
+from .start import take_over
+from .watch import KneeWatch, best_weights
+from .weights import UNNAMED, load_networks, save_fold
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from KneeBoneAgeLib.crop import normalise
 
-from .hand_pictures import HandPicture, kept_size
-from .recipes.schema import Augmentation
+from ..recipes.schema import Augmentation
+from .pictures import HandPicture, kept_size
 
 Floats = NDArray[np.floating[Any]]
 COARSEST = 3.0

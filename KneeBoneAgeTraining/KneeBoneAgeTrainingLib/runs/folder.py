@@ -1,4 +1,4 @@
-"""What the panel shows of a run folder (`runs`): progress, curves, errors, the end of the log; it is only read.
+"""What the panel shows of a run folder (`runs.record`): progress, curves, errors, the end of the log; it is only read.
 
 The panel keeps nothing of its own, so that whoever opens the folder next sees the same. A file that is being written
 or that is damaged reads as if it were not there yet. Nothing heavy is imported: this file runs inside the application.
@@ -15,11 +15,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from . import run_process
-from .agreement import WITHIN_MONTHS, Agreement
+from ..agreement import WITHIN_MONTHS, Agreement
+from . import process
+from .process import Training
 from .progress import Progress
-from .run_process import Training
-from .runs import LOG, METRICS, PROGRESS, RECIPE, RUN, Run, RunError, find_runs, open_run, read_json
+from .record import LOG, METRICS, PROGRESS, RECIPE, RUN, Run, RunError, find_runs, open_run, read_json
 
 FIGURES, BUNDLE = "figures", "bundle"
 TAIL_BYTES = 32_768
@@ -73,7 +73,7 @@ def again(run: Run) -> tuple[str, ...] | None:
     """
     recipe = str(run.folder / RECIPE)
     if run.facts.get("kind") != "hand":
-        words = list(run_process.line_of(run.folder) or ())
+        words = list(process.line_of(run.folder) or ())
         if "--recipe" not in words:
             return None
         words[words.index("--recipe") + 1] = recipe

@@ -36,7 +36,7 @@ from skimage.filters import threshold_otsu
 from KneeBoneAgeLib.crop import HIGH_PERCENTILE, LOW_PERCENTILE, block_means, normalise, sample
 from KneeBoneAgeLib.radiograph import read_film
 
-from .hand_films import HandFilm
+from .films import HandFilm
 
 Floats = NDArray[np.floating[Any]]
 

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from .hand_batches import PlainPictures
-from .hand_films import Numbers
-from .teachers.base import Teacher, month_centres
+from ..teachers.base import Teacher, month_centres
+from .batches import PlainPictures
+from .films import Numbers
 
 BATCH = 16
 

@@ -13,10 +13,10 @@ from pydantic import Field, ValidationError, field_validator
 from KneeBoneAgeLib.crop import SIZE_PX
 from KneeBoneAgeLib.network import AgeNetworkConfig
 
-from .augmentation import Jitter
-from .recipe import Recipe
-from .recipes import FOLDER, RecipeError
-from .recipes.schema import Count, EarlyStopping, NotNegative, Section, Share
+from ..augmentation import Jitter
+from ..recipe import Recipe
+from ..recipes import FOLDER, RecipeError
+from ..recipes.schema import Count, EarlyStopping, NotNegative, Section, Share
 
 KNEE_FOLDER = FOLDER / "knee"
 LABEL = "assigned"

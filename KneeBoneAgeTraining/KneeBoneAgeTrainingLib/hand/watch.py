@@ -13,14 +13,14 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from .hand_batches import Films, Plan
-from .hand_module import HandModule
-from .hand_predicting import predict
-from .hand_weights import save_state
-from .loop import StopRequest
-from .progress import Reporter
-from .recipes.schema import EarlyStopping
-from .runs import read_rows, write_table
+from ..recipes.schema import EarlyStopping
+from ..runs.loop import StopRequest
+from ..runs.progress import Reporter
+from ..runs.record import read_rows, write_table
+from .batches import Films, Plan
+from .module import HandModule
+from .predicting import predict
+from .weights import save_state
 
 log = logging.getLogger(__name__)
 

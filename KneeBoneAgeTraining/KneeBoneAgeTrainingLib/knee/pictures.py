@@ -34,12 +34,12 @@ from KneeBoneAgeLib.errors import FilmError
 from KneeBoneAgeLib.radiograph import Film, read_film
 from KneeBoneAgeLib.segmentation import Finding, KneeFinder
 
-from .cohort.inspection import sha256_of
-from .cohort.records import KNEE, StudyError
-from .cohort.study import Study, StudyFilm
-from .crop_cache import MARGIN
-from .knee_corrections import CorrectedCrops
-from .runs import read_json, read_rows, write_json, write_table
+from ..cohort.inspection import sha256_of
+from ..cohort.records import KNEE, StudyError
+from ..cohort.study import Study, StudyFilm
+from ..crop_cache import MARGIN
+from ..runs.record import read_json, read_rows, write_json, write_table
+from .corrections import CorrectedCrops
 
 log = logging.getLogger(__name__)
 

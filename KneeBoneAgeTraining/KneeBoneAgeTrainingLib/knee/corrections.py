@@ -18,7 +18,7 @@ from pathlib import Path
 from KneeBoneAgeLib.crop import Box, KneeCrop, crop_from_box
 from KneeBoneAgeLib.radiograph import Film
 
-from .cohort.records import StudyError
+from ..cohort.records import StudyError
 
 BOX = ("x0", "y0", "x1", "y1")
 NEEDED = ("file", "side", *BOX)

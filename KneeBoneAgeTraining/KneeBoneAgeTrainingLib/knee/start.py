@@ -13,9 +13,9 @@ from KneeBoneAgeLib.bundle import load_bundle
 from KneeBoneAgeLib.errors import BundleError
 from KneeBoneAgeLib.estimator import fold_file
 
-from .hand_weights import load_fold
-from .pseudo_label import runs_sha256
-from .runs import FILMS_CSV, RunError, open_run, read_rows
+from ..hand.weights import load_fold
+from ..pseudo_label import runs_sha256
+from ..runs.record import FILMS_CSV, RunError, open_run, read_rows
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from .batches import Batches, Data, Part, _counts, _rows_of, parts_of
-from .crop_cache import CropCache
-from .knee_labels import Taught
-from .knee_recipe import LABEL, KneeAugmentation, KneeRecipe
-from .recipe import Recipe
+from ..batches import Batches, Data, Part, _counts, _rows_of, parts_of
+from ..crop_cache import CropCache
+from ..recipe import Recipe
+from .labels import Taught
+from .recipe import LABEL, KneeAugmentation, KneeRecipe
 
 COARSEST = 3.0
 

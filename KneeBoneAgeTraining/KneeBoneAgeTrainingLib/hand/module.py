@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .hand_batches import HandBatch, Plan
-from .loop import move_average, pace, weight_groups
-from .recipes.schema import HandRecipe, Stage
-from .teachers import Inputs, Teacher, build_teacher
+from ..recipes.schema import HandRecipe, Stage
+from ..runs.loop import move_average, pace, weight_groups
+from ..teachers import Inputs, Teacher, build_teacher
+from .batches import HandBatch, Plan
 
 
 def inputs_of(recipe: HandRecipe, stage: Stage) -> Inputs:

@@ -1,7 +1,7 @@
 """A training as a process of its own: starting, stopping and killing it.
 
 A training started with `start` belongs to nobody: it goes on when the panel, the module or the application is closed.
-What it does is read from its folder (`run_folder`). Nothing heavy is imported: this file runs inside the application.
+What it does is read from its folder (`runs.folder`). Nothing heavy is imported: this file runs inside the application.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ STARTED = ".started"
 """Folder beside the runs with what belongs to their processes."""
 LIBRARIES = tuple(
     dict.fromkeys(
-        str(Path(path).resolve().parents[1]) for path in (__file__, process_tree.__file__) if path is not None
+        str(Path(path).resolve().parents[level])
+        for path, level in ((__file__, 2), (process_tree.__file__, 1))
+        if path is not None
     )
 )
 """Folders that hold the two libraries; one and the same where the extension is installed."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from .runs import PROGRESS, write_json
+from .record import PROGRESS, write_json
 
 EVERY_S = 1.0
 

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from KneeBoneAgeLib.intervals import mean_months
 
-from .age_module import AgeModule
-from .crop_cache import CropCache
-from .hand_weights import load_state, save_state
-from .loop import StopRequest
-from .predicting import posterior, predict
-from .progress import Reporter
-from .recipes.schema import EarlyStopping
-from .runs import read_rows, write_table
-from .stage_watch import BEST, COLUMNS, LAST, METRICS_CSV, TrainingError
+from ..age_module import AgeModule
+from ..crop_cache import CropCache
+from ..hand.watch import BEST, COLUMNS, LAST, METRICS_CSV, TrainingError
+from ..hand.weights import load_state, save_state
+from ..predicting import posterior, predict
+from ..recipes.schema import EarlyStopping
+from ..runs.loop import StopRequest
+from ..runs.progress import Reporter
+from ..runs.record import read_rows, write_table
 
 log = logging.getLogger(__name__)
 

@@ -16,27 +16,11 @@ import lightning
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from .agreement import fit_age_baseline
-from .hand_batches import Films, HandData, Plan
-from .hand_films import HandFilm, Numbers
-from .hand_job import (
-    FoldRows,
-    Job,
-    begin_run,
-    check_job,
-    is_main_process,
-    is_phantom,
-    learnable_films,
-    rows_of_fold,
-)
-from .hand_module import HandModule, inputs_of, new_teacher
-from .hand_predicting import pooled, predict
-from .hand_results import PREDICTIONS, TEST_PREDICTIONS, summarise, write_predictions
-from .hand_weights import load_fold, load_state, save_fold, save_state
-from .loop import Stopped, StopRequest
-from .progress import Reporter
-from .recipes.schema import Stage
-from .runs import (
+from ..agreement import fit_age_baseline
+from ..recipes.schema import Stage
+from ..runs.loop import Stopped, StopRequest
+from ..runs.progress import Reporter
+from ..runs.record import (
     FAILED,
     FINISHED,
     LOG,
@@ -46,8 +30,24 @@ from .runs import (
     now,
     read_rows,
 )
-from .stage_watch import BEST, LAST, METRICS_CSV, Before, StageWatch, stage_of
-from .teachers import Teacher, build_teacher
+from ..teachers import Teacher, build_teacher
+from .batches import Films, HandData, Plan
+from .films import HandFilm, Numbers
+from .job import (
+    FoldRows,
+    Job,
+    begin_run,
+    check_job,
+    is_main_process,
+    is_phantom,
+    learnable_films,
+    rows_of_fold,
+)
+from .module import HandModule, inputs_of, new_teacher
+from .predicting import pooled, predict
+from .results import PREDICTIONS, TEST_PREDICTIONS, summarise, write_predictions
+from .watch import BEST, LAST, METRICS_CSV, Before, StageWatch, stage_of
+from .weights import load_fold, load_state, save_fold, save_state
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Hand teachers: films of a study, pictures, batches, training, weights and results."""
