@@ -118,7 +118,7 @@ def train(
         cache,
     )
     main = is_main_process()
-    _quiet_libraries()
+    quiet_libraries()
     with StopRequest().listening() as stop, progress_bar(quiet=not main or json_progress) as bar:
         reporter = Reporter(None, bar if main else None, sys.stdout if json_progress and main else None)
         try:
@@ -133,10 +133,10 @@ def train(
                 messages.print("Stopped; the same line goes on from here.", markup=False)
             raise typer.Exit(STOPPED_CODE) from None
     if main and not json_progress:
-        _tell_result(job.folder)
+        tell_result(job.folder)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Of what Lightning says only errors; what matters stands in train.log."""
     import warnings
 
@@ -145,7 +145,7 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _tell_result(folder: Path) -> None:
+def tell_result(folder: Path) -> None:
     from .runs.record import open_run
 
     run = open_run(folder)

@@ -15,7 +15,7 @@ import typer
 
 from KneeBoneAgeLib.job import messages, progress_bar, usage_error
 
-from .train_command import STOPPED_CODE, Device, DeviceOption, WorkersOption, _quiet_libraries, _tell_result
+from .train_command import STOPPED_CODE, Device, DeviceOption, WorkersOption, quiet_libraries, tell_result
 
 
 class Label(StrEnum):
@@ -116,7 +116,7 @@ def knee_transfer(
 
     kind = TEACHER if teacher else BUNDLE if bundle else SCRATCH
     given = {} if workers is None else {"workers": workers}
-    _quiet_libraries()
+    quiet_libraries()
     with StopRequest().listening() as stop, progress_bar(quiet=json_progress) as bar:
         try:
             job = KneeJob(
@@ -143,7 +143,7 @@ def knee_transfer(
             messages.print("Stopped; the same line goes on from here.", markup=False)
             raise typer.Exit(STOPPED_CODE) from None
     if not json_progress:
-        _tell_result(out)
+        tell_result(out)
 
 
 def export(

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import lightning
 import numpy as np
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from ..agreement import fit_age_baseline
 from ..recipes.schema import Stage
@@ -30,6 +29,7 @@ from ..runs.record import (
     now,
     read_rows,
 )
+from ..runs.trainer import tensorboard
 from ..teachers import Teacher, build_teacher
 from .batches import Films, HandData, Plan
 from .films import HandFilm, Numbers
@@ -234,21 +234,13 @@ def _trainer(job: Job, folder: Path, watch: StageWatch, plan: Plan) -> lightning
         max_epochs=-1,
         max_steps=plan.steps,
         gradient_clip_val=job.recipe.optimiser.clip_norm or None,
-        logger=_tensorboard(folder),
+        logger=tensorboard(folder),
         callbacks=[watch],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-
-
-def _tensorboard(folder: Path) -> Logger | bool:
-    try:
-        return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
-    except ModuleNotFoundError:
-        log.info("no TensorBoard files: neither tensorboard nor tensorboardX is installed")
-        return False
 
 
 def _predict_held_out(

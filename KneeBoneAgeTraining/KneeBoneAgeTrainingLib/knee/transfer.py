@@ -38,7 +38,6 @@ from ..crop_cache import CropCache
 from ..drawing import draw_crops
 from ..hand.job import FoldRows, is_phantom
 from ..hand.results import PREDICTIONS, TEST_PREDICTIONS
-from ..hand.training import _tensorboard
 from ..hand.watch import BEST, LAST
 from ..predicting import predict
 from ..prior_training import fit_prior
@@ -57,6 +56,7 @@ from ..runs.record import (
     read_json,
     write_json,
 )
+from ..runs.trainer import tensorboard
 from .batches import Lesson, StudentData
 from .corrections import CorrectedCrops
 from .job import KneeJob, begin_run, check_folds, counts_of, rows_of_fold, write_rows
@@ -298,7 +298,7 @@ def _trainer(job: KneeJob, folder: Path, watch: KneeWatch, recipe: Recipe) -> li
         max_epochs=-1,
         max_steps=recipe.steps,
         gradient_clip_val=1.0,
-        logger=_tensorboard(folder),
+        logger=tensorboard(folder),
         log_every_n_steps=recipe.epoch_steps,
         callbacks=[watch],
         reload_dataloaders_every_n_epochs=1,
