@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,7 @@ from ..runs.record import (
     begin,
     code_version,
     read_json,
+    this_process,
     write_table,
 )
 from .films import HandFilm, hand_films
@@ -181,8 +181,7 @@ def begin_run(job: Job, films: Sequence[Sequence[HandFilm]], folds: Sequence[int
             "seed": job.recipe.seed,
             "options": {"folds": list(folds), "device": job.machine.device},
             "machine": {**asdict(job.machine), "cores": os.cpu_count(), "torch": torch.__version__},
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
+            **this_process(),
             "finished": None,
             "error": None,
         },

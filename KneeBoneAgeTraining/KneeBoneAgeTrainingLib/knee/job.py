@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from ..runs.record import (
     RunError,
     begin,
     code_version,
+    this_process,
     write_table,
 )
 from .corrections import CorrectedCrops
@@ -135,8 +135,7 @@ def begin_run(job: KneeJob, pseudo: PseudoLabels | None, folds: Sequence[int]) -
             "options": {"folds": list(folds), "device": job.machine.device},
             "command": job.command,
             "machine": {**asdict(job.machine), "cores": os.cpu_count(), "torch": torch.__version__},
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
+            **this_process(),
             "finished": None,
             "error": None,
         },

@@ -68,15 +68,17 @@ def studies_of(run: Run) -> tuple[Path, ...]:
 def again(run: Run) -> tuple[str, ...] | None:
     """Words of the line that goes on where a run stopped; None where nobody knows it.
 
-    A run's own recipe is taken, which holds what was changed on the command line. What a knee run was started with is
-    known only for those that were started from the panel.
+    A run's own recipe is taken, which holds what was changed on the command line. A knee run says itself how it goes
+    on; of an older one that does not, the line is known where it was started from the panel.
     """
     recipe = str(run.folder / RECIPE)
     if run.facts.get("kind") != "hand":
-        words = list(process.line_of(run.folder) or ())
-        if "--recipe" not in words:
+        command = run.facts.get("command")
+        words = list(map(str, command if isinstance(command, list) else process.line_of(run.folder) or ()))
+        if "--recipe" not in words or "--out" not in words:
             return None
         words[words.index("--recipe") + 1] = recipe
+        words[words.index("--out") + 1] = str(run.folder)
         return tuple(words)
     studies, options = studies_of(run), run.facts.get("options") or {}
     if not studies:

@@ -175,23 +175,31 @@ def kill(pid: int) -> None:
     process_tree.end(pid)
 
 
-def is_training(pid: int) -> bool:
-    """Whether this process is alive and one of ours; a number that another program got meanwhile is not."""
+def is_training(pid: int, line: str | None = None) -> bool:
+    """Whether this process is alive and one of ours; a number that another program got meanwhile is not.
+
+    ``line`` is its `command_line` when it began; where that was not kept, any that names this library will do.
+    """
     if pid <= 0:
         return False
     if sys.platform == "win32":
         return _is_python_on_windows(pid)
-    return process_tree.is_alive(pid) and PACKAGE in _command_line(pid)
+    if not process_tree.is_alive(pid):
+        return False
+    return command_line(pid) == line if line else PACKAGE in command_line(pid)
 
 
-def _command_line(pid: int) -> str:
+def command_line(pid: int) -> str:
+    """With which words a process was started; "" for one that is gone or on Windows."""
+    if sys.platform == "win32":
+        return ""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
     except OSError:
         done = subprocess.run(
             ["ps", "-o", "command=", "-p", str(pid)], check=False, capture_output=True, text=True
         )
-        return done.stdout
+        return done.stdout.strip()
 
 
 def _is_python_on_windows(pid: int) -> bool:

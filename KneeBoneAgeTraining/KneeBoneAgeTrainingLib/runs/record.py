@@ -1,7 +1,8 @@
 """A run is a folder: what was trained, on what, how far it is, and what came of it.
 
 ====================  ================================================================================================
-run.json              format, kind, state, recipe, code version and commit, study and its data_sha256, seeds, times, pid
+run.json              format, kind, state, recipe, code version and commit, study and its data_sha256, seeds, times,
+                      pid and command line of its process
 recipe.yaml           the recipe with everything that was changed on the command line
 folds.csv             ``patient_id, file, split, fold`` of the hand films; fold from 0, empty for the test set
 films.csv             ``file, sha256, patient_id, fold`` of the films that were learnt from
@@ -33,8 +34,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from KneeBoneAgeLib.process_tree import is_alive
 from KneeBoneAgeLib.version import VERSION
+
+from .process import command_line, is_training
 
 FORMAT = 1
 KIND = "hand"
@@ -99,7 +101,7 @@ class Run:
         here = self.facts.get("host") in (None, socket.gethostname())
         if self.facts.get("state") != RUNNING or not isinstance(pid, int) or not here:
             return None
-        return pid if is_alive(pid) else None
+        return pid if is_training(pid, self.facts.get("process")) else None
 
     @property
     def state(self) -> str:
@@ -195,6 +197,12 @@ def begin(folder: Path, recipe_yaml: str, same: dict[str, Any], facts: dict[str,
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / RECIPE, recipe_yaml)
     return Run(folder, {"format": FORMAT, "kind": KIND, **same, "started": now()}).with_facts(**facts)
+
+
+def this_process() -> dict[str, Any]:
+    """The facts by which others find the process that trains a run."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "process": command_line(pid)}
 
 
 def now() -> str:

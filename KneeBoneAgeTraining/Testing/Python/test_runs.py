@@ -12,13 +12,24 @@ from typer.testing import CliRunner
 
 from KneeBoneAgeTrainingLib.agreement import agreement, fit_age_baseline
 from KneeBoneAgeTrainingLib.commands import app
-from KneeBoneAgeTrainingLib.runs.record import RUNNING, RunError, begin, find_runs, open_run, write_table
+from KneeBoneAgeTrainingLib.runs.folder import again
+from KneeBoneAgeTrainingLib.runs.process import command_line
+from KneeBoneAgeTrainingLib.runs.record import (
+    RUNNING,
+    RunError,
+    begin,
+    find_runs,
+    open_run,
+    this_process,
+    write_table,
+)
 
 SAME = {"recipe": "tiny", "data_sha256": ["abc"]}
 
 
-def begun(folder, state=RUNNING, pid=None, recipe="name: tiny\n", same=SAME):
-    return begin(folder, recipe, same, {"state": state, "pid": pid, "host": socket.gethostname()})
+def begun(folder, state=RUNNING, pid=None, recipe="name: tiny\n", same=SAME, process=None):
+    facts = {"state": state, "pid": pid, "host": socket.gethostname(), "process": process}
+    return begin(folder, recipe, same, facts)
 
 
 def ended_process() -> int:
@@ -45,15 +56,27 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
 
 
 def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path):
-    begun(tmp_path / "run", pid=os.getppid())
-    with pytest.raises(RunError, match=f"being trained by process {os.getppid()}"):
+    parent = os.getppid()
+    begun(tmp_path / "run", pid=parent, process=command_line(parent))
+    with pytest.raises(RunError, match=f"being trained by process {parent}"):
         begun(tmp_path / "run")
 
 
 def test_a_run_whose_process_is_gone_is_called_interrupted(tmp_path):
     assert begun(tmp_path / "gone", pid=ended_process()).state == "interrupted"
-    assert begun(tmp_path / "alive", pid=os.getpid()).state == "running"
+    assert begun(tmp_path / "alive").with_facts(**this_process()).state == "running"
+    other = begun(tmp_path / "other", pid=os.getppid(), process="kneeboneage train tiny")
+    assert other.state == "interrupted", "its number belongs to another program now"
     assert begun(tmp_path / "stopped", state="stopped").state == "stopped"
+
+
+def test_a_knee_run_goes_on_with_its_own_line_wherever_it_was_moved(tmp_path):
+    line = ["knee-transfer", "--out", "/old/run", "--recipe", "/old/run/recipe.yaml", "--label", "readers"]
+    facts = {"state": "stopped", "command": [*line, "--study", "/study"]}
+    run = begin(tmp_path / "run", "name: tiny\n", {"kind": "knee"}, facts)
+    own = ["--out", str(run.folder), "--recipe", str(run.folder / "recipe.yaml")]
+    assert again(run) == ("knee-transfer", *own, "--label", "readers", "--study", "/study")
+    assert again(begin(tmp_path / "older", "name: tiny\n", {"kind": "knee"}, {"state": "stopped"})) is None
 
 
 def test_runs_are_listed_with_their_error_beside_that_of_age_alone(tmp_path):
