@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from . import train_command, transfer_command
+from . import recipes_command, train_command, transfer_command
 from .cohort.command import app as cohort
 
 
@@ -21,7 +21,7 @@ def _alone(command: Callable[..., Any]) -> typer.Typer:
     return one
 
 
-recipes = train_command.recipes_app
+recipes = recipes_command.recipes_app
 train, runs = _alone(train_command.train), _alone(train_command.runs)
 pseudo_label = _alone(train_command.pseudo_label)
 knee_transfer, export = _alone(transfer_command.knee_transfer), _alone(transfer_command.export)

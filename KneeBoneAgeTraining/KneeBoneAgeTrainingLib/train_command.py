@@ -1,4 +1,4 @@
-"""The commands ``kneeboneage train``, ``runs``, ``recipes`` and ``pseudo-label``.
+"""The commands ``kneeboneage train``, ``runs`` and ``pseudo-label``.
 
 Exit code 0 when all is well, 1 when training failed or films could not be labelled, 2 for a usage error, 130 when it
 was stopped; then the same line goes on.
@@ -279,45 +279,3 @@ def pseudo_label(
         print("Learnt from the phantom: nothing is said about real children.")
     if problems or labels.unlabelled:
         raise typer.Exit(1)
-
-
-recipes_app = typer.Typer(help="Recipes: how a model is trained.")
-
-
-@recipes_app.callback(invoke_without_command=True)
-def recipes(context: typer.Context) -> None:
-    """List the recipes that ship."""
-    if context.invoked_subcommand is not None:
-        return
-    from .recipes import load_recipe, shipped_recipes
-
-    shipped = shipped_recipes()
-    width = max(map(len, shipped))
-    for name, path in shipped.items():
-        recipe = load_recipe(path)
-        print(f"{name:<{width}}  {recipe.description}" + (f" {recipe.reference}" if recipe.reference else ""))
-
-
-@recipes_app.command()
-def show(
-    name: Annotated[
-        str, typer.Argument(help="Name of a shipped recipe, or a YAML file; none with --fields: all kinds.")
-    ] = "",
-    fields: Annotated[
-        bool, typer.Option("--fields", help="Every field: its default and what it means.")
-    ] = False,
-) -> None:
-    """Print a recipe, to be copied and changed; or with --fields what may stand in one."""
-    from .recipes import RecipeError, documented_fields, load_recipe, recipe_path
-
-    if not name and not fields:
-        usage_error("which recipe? `kneeboneage recipes` lists those that ship")
-    try:
-        kind = load_recipe(name).architecture.kind if name else None
-        if not fields:
-            print(recipe_path(name).read_text(encoding="utf-8"), end="")
-            return
-    except RecipeError as error:
-        usage_error(str(error))
-    for place, default, meaning in documented_fields(kind=kind):
-        print(f"{place}{f'  [{default}]' if default else ''}\n    {meaning}")

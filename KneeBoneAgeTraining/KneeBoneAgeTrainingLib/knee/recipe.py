@@ -15,7 +15,7 @@ from KneeBoneAgeLib.network import AgeNetworkConfig
 
 from ..augmentation import Jitter
 from ..recipe import Recipe
-from ..recipes import FOLDER, RecipeError
+from ..recipes import FOLDER, RecipeError, shipped_recipes
 from ..recipes.schema import Count, EarlyStopping, NotNegative, Section, Share
 
 KNEE_FOLDER = FOLDER / "knee"
@@ -189,6 +189,22 @@ def shipped_knee_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(KNEE_FOLDER.glob("*.yaml"))}
 
 
+def knee_recipe_path(name_or_path: str | Path) -> Path:
+    """The file of a knee recipe that ships, or the path that was given."""
+    return shipped_knee_recipes().get(str(name_or_path), Path(name_or_path))
+
+
+def is_knee_recipe(name_or_path: str | Path) -> bool:
+    """Whether a recipe is one of a knee model: it ships as such, or its file has no stages and no architecture."""
+    if str(name_or_path) in shipped_recipes():
+        return False
+    try:
+        values = yaml.safe_load(knee_recipe_path(name_or_path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return isinstance(values, dict) and not {"stages", "architecture"} & set(values)
+
+
 def load_knee_recipe(name_or_path: str | Path) -> KneeRecipe:
     """A knee recipe that ships, by name, or a file.
 
@@ -197,7 +213,7 @@ def load_knee_recipe(name_or_path: str | Path) -> KneeRecipe:
     RecipeError
         There is none, it is no YAML, a key is unknown or a value impossible.
     """
-    path = shipped_knee_recipes().get(str(name_or_path), Path(name_or_path))
+    path = knee_recipe_path(name_or_path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

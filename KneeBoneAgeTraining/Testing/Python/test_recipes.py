@@ -11,6 +11,12 @@ import typer
 from typer.testing import CliRunner
 
 from KneeBoneAgeTrainingLib.commands import app
+from KneeBoneAgeTrainingLib.knee.recipe import (
+    KneeRecipe,
+    knee_recipe_path,
+    load_knee_recipe,
+    shipped_knee_recipes,
+)
 from KneeBoneAgeTrainingLib.recipes import (
     RecipeError,
     documented_fields,
@@ -91,6 +97,9 @@ def test_every_field_says_what_it_means():
     assert not [place for place, _, meaning in fields if not meaning]
     assert ("stages[].inputs.sex", "true", "whether sex is an input") in fields
     assert "architecture(bonet).dense" in {place for place, _, _ in fields}
+    knee = list(documented_fields(KneeRecipe))
+    assert len(knee) > 25
+    assert not [place for place, _, meaning in knee if not meaning]
 
 
 def test_the_command_lists_and_shows_recipes():
@@ -105,6 +114,29 @@ def test_the_command_lists_and_shows_recipes():
     assert "architecture.deform_after  [3]" in only_its_own
     assert "unet_encoder" not in only_its_own
     assert CliRunner().invoke(app, ["recipes", "show", "bonnet"]).exit_code == 2
+
+
+def test_the_command_lists_and_shows_knee_recipes_too(tmp_path):
+    def said(*words: str) -> str:
+        done = CliRunner().invoke(app, ["recipes", *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    hands, knees = said().split("Knee models (knee-transfer):")
+    for name in shipped_knee_recipes():
+        assert f"  {name} " in knees
+        assert f"  {name} " not in hands
+        assert load_knee_recipe(name).description in knees
+    assert said("show", "knee-transfer") == knee_recipe_path("knee-transfer").read_text()
+    (tmp_path / "own.yaml").write_text(said("show", "demo-knee"))
+    for one in ("knee-transfer", str(tmp_path / "own.yaml")):
+        fields = said("show", one, "--fields")
+        assert "negatives.count" in fields
+        assert "architecture" not in fields
+    (tmp_path / "own.yaml").write_text("name: a\ndescription: b\nepochz: 1\n")
+    wrong = CliRunner().invoke(app, ["recipes", "show", str(tmp_path / "own.yaml")])
+    assert wrong.exit_code == 2
+    assert "unknown key 'epochz'" in wrong.output
 
 
 def test_each_command_is_announced_to_kneeboneage_under_its_name():
