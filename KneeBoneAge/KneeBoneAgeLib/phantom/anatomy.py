@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .build import FEMUR, FIBULA, PATELLA, PATELLA_POINTS, TIBIA, Build, KneeTruth, Placing
+from .inner import End, femoral, tibial
 from .long_bone import LongBone, draw_long_bone, height_of
 from .pen import Pen
 from .solids import Canvas, Section, Stack, see, stack, step
@@ -149,8 +150,25 @@ class _Knee:
             ind.femur_undulation * unit, ind.femur_bridging, ind.femur_scar,
         )  # fmt: skip
         draw_long_bone(self.pen, bone, self.femur_pose)
+        inside = self._inside(FEMUR)
+        if inside is not None:
+            shape = self._end(self.femur_pose, unit, +1, bottom, level, ratio, formed)
+            femoral(shape, inside, build.notch_depth).multiply(self.canvas, self.femur_pose)
         if epiphysis is not None and formed > 0.5:
             self._notch(epiphysis, bottom, formed * ratio)
+
+    def _inside(self, label: int) -> np.random.Generator | None:
+        """Random numbers for the inside of a bone, a person's own; None where it is even."""
+        seed = self.build.inner_seed
+        return None if seed is None else np.random.default_rng((seed, label))
+
+    def _end(self, pose, unit: float, proximal: int, joint: float, physis: float, ratio: float,
+             formed: float) -> End:  # fmt: skip
+        slant = float(np.sin(np.radians(pose.view_deg))), float(np.sin(np.radians(pose.tilt_deg)))
+        cos, shift = float(np.cos(np.radians(pose.tilt_deg))), 0.07 * unit * slant[1]
+        half = max(ratio, 0.5) * unit / 2
+        ends = joint * cos + shift, physis * cos + shift
+        return End(unit, proximal, *ends, half, formed, self.frontal, slant)
 
     def _notch(self, epiphysis: Stack, bottom: float, share: float) -> None:
         """The backs of the condyles, seen through the intercondylar notch: it is never as dark as the joint space."""
@@ -225,11 +243,17 @@ class _Knee:
             0.6 * ind.tibia_undulation * unit, ind.tibia_bridging, ind.tibia_scar,
         )  # fmt: skip
         draw_long_bone(self.pen, bone, self.tibia_pose)
+        inside = self._inside(TIBIA)
+        if inside is not None:
+            shape = self._end(self.tibia_pose, unit, -1, top, level, ratio, formed)
+            tibial(shape, inside).multiply(self.canvas, self.tibia_pose)
         self._tuberosity(level)
 
     def fibula(self) -> None:
         ind, build, unit = self.ind, self.build, self.unit
-        level = self.tibial_level - 7.5 * min(1.0, unit / 50) - 1.0
+        # The grown head lies lower than the growing one.
+        drop = build.fibula_drop + 0.045 * ind.fibula_bridging
+        level = self.tibial_level - 6.0 * min(1.0, unit / 50) - 1.0 - drop * unit
         offset = 0.5 * unit * build.fibula_offset
         d = np.array([-0.1, 0.0, 0.08, 0.2, 0.35, 0.6, 1.0])
         half = np.array([0.1, 0.098, 0.09, 0.066, 0.053, 0.051, 0.056]) * unit
@@ -284,10 +308,12 @@ class _Knee:
         sides = ((middle - across, level), (middle + across, level))
         self.pen.mark(self.femur_pose, dict(zip(PATELLA_POINTS, ends + sides, strict=True)))
         whole, marrow = seen.chords(), seen.chords(0.6 * build.cortex)
+        core = seen.chords(0.6 * build.cortex + 0.035 * unit)
         for patch in self.pen.strips(self.femur_pose, seen):
             section = Section(seen, patch)
             outer, inner = section.path(whole), section.path(marrow)
-            mineral = build.patella_density * ((outer - inner) + 1.2 * build.trabecular * inner)
+            rim = build.patella_rim * (inner - section.path(core))
+            mineral = build.patella_density * ((outer - inner) + 1.2 * build.trabecular * inner + rim)
             self.pen.add(patch, mineral, outer > 1.0, PATELLA)
 
     def soft_tissue(self) -> None:

@@ -29,7 +29,8 @@ LANDMARKS: tuple[str, ...] = (
 class Build:
     """A person's own shape, independent of age: factors around 1 and offsets around 0.
 
-    ``joint_space`` (half of it, where cartilage is mature) and ``notch_depth`` are in metaphyseal widths.
+    ``joint_space`` (half of it, where cartilage is mature), ``notch_depth`` and ``fibula_drop`` are in metaphyseal
+    widths. ``inner_seed`` decides what the insides of the bones show (`inner`); None leaves them even.
     """
 
     femoral_flare: float = 1.0
@@ -57,6 +58,9 @@ class Build:
     sclerosis: float = 0.1
     femoral_length: float = 5.8
     tibial_length: float = 4.7
+    fibula_drop: float = 0.05
+    patella_rim: float = 0.0
+    inner_seed: int | None = None
 
     @staticmethod
     def draw(rng: np.random.Generator, chronological_age_months: float | None = None) -> Build:
@@ -64,6 +68,7 @@ class Build:
         years = 10.0 if chronological_age_months is None else chronological_age_months / 12
         valgus = 4.5 + 7.5 * np.exp(-(((years - 3.0) / 1.6) ** 2)) - 12.0 * np.exp(-((years / 0.8) ** 2))
         normal, uniform = rng.normal, rng.uniform
+        own = rng.spawn(1)[0]  # Leaves the numbers that the film is drawn with as they are.
         return Build(
             femoral_flare=float(np.clip(normal(1, 0.13), 0.65, 1.4)),
             tibial_flare=float(np.clip(normal(1, 0.15), 0.6, 1.5)),
@@ -75,7 +80,7 @@ class Build:
             cortex=float(np.clip(normal(1.1, 0.3), 0.5, 2.0)),
             trabecular=uniform(0.13, 0.3),
             density=uniform(0.75, 1.25),
-            fibula_offset=normal(1, 0.07),
+            fibula_offset=float(np.clip(normal(1, 0.1), 0.78, 1.22)),
             fibula_head=float(np.clip(normal(1, 0.15), 0.6, 1.5)),
             patella_height=normal(0, 0.07),
             patella_shift=normal(0, 0.04),
@@ -90,6 +95,9 @@ class Build:
             sclerosis=uniform(0.0, 0.3),
             femoral_length=normal(5.8, 0.3),
             tibial_length=normal(4.7, 0.25),
+            fibula_drop=own.normal(0.05, 0.035),
+            patella_rim=own.uniform(0.0, 0.3),
+            inner_seed=int(own.integers(2**32)),
         )
 
 
