@@ -28,8 +28,8 @@ STRIP_ROWS = 64
 TILE = 256
 """Entries of a side of the periodic noise that islands and streams are cut from."""
 
-ISLANDS, STREAMS = ((1.8, 1.8), (3.5, 4.0), (7.0, 6.0)), (20.0, 1.1)
-"""Widths (along, across) of islands of three sizes and of trabecular streams, in steps of the tables."""
+ISLANDS, STREAMS = ((1.8, 1.8), (3.5, 4.0), (7.0, 6.0), (11.0, 10.0)), (20.0, 1.1)
+"""Widths (along, across) of islands of each size and of trabecular streams, in steps of the tables."""
 
 _NOISE: list[np.ndarray] = []
 
@@ -93,13 +93,13 @@ class Table:
         return slice(one, other), slice(left, right)
 
     def islands(self, most: float) -> None:
-        """Denser and emptier places of 2 to 8 mm; ``most`` of each size."""
+        """Denser and emptier places of 2 to 12 mm; ``most`` of each size."""
         for k, amount in enumerate(self.rng.uniform(0, most, len(ISLANDS))):
             self.density += np.float32(amount) * self.noise(k)
 
     def patchy(self, amount: float) -> None:
         """Let all that was added so far be stronger here and weaker there."""
-        self.density *= np.maximum(1 + np.float32(amount) * self.noise(-2), 0)
+        self.density *= np.maximum(1 + np.float32(amount) * self.noise(2), 0)
 
     def streams(self, amount: float) -> None:
         """Trabeculae along the bone, which spread towards the joint."""
@@ -137,7 +137,7 @@ class Table:
     def curve(self, amount: float, at: np.ndarray, middle: float, reach: float, width: float) -> None:
         """A dense line of half ``width`` along t = ``at`` (1, columns), ``reach`` to both sides of ``middle``."""
         columns = self.part((0, 0), (middle - 1.5 * reach, middle + 1.5 * reach))[1]
-        at, u = at[:, columns] + 0.006 * self.noise(-2)[:1, columns], self.u[:, columns]
+        at, u = at[:, columns] + 0.006 * self.noise(2)[:1, columns], self.u[:, columns]
         if not at.size:
             return
         rows = self.part((float(at.min()) - 2.5 * width, float(at.max()) + 2.5 * width))[0]
@@ -188,7 +188,7 @@ def femoral(end: End, rng: np.random.Generator, notch_depth: float) -> Table:
         _back_of_condyle(table, side, grown)
         # The margin beside the condyle is thin; the epicondyle on it has a small ring of its own.
         margin = np.float32(uniform(0, 0.3) * grown) * _rise(side * table.u - uniform(0.74, 0.9) * half, 0.05)
-        table.density[table.part((-0.2, table.physis + 0.15))] -= margin
+        table.density -= margin * _rise(table.physis + 0.2 - table.t, 0.15)
         table.blob(uniform(-0.25, 0.2) * grown, side * uniform(0.7, 0.92) * half, uniform(0.1, 0.36),
                    uniform(0.03, 0.07), uniform(0.03, 0.09))  # fmt: skip
     # Roof of the fossa, its lucent hollow, and the edge of the groove for the patella.
@@ -221,7 +221,7 @@ def _back_of_condyle(table: Table, side: int, grown: float) -> None:
     u = (table.u[:, part[1]] - middle - depth * aside) / across
     t = (table.t[part[0]] - depth * up * table.end.proximal) / max(top, 0.05)
     out = (np.abs(u) ** round_ + t.clip(0, None) ** round_) ** (1 / round_)
-    out += np.float32(0.04) * table.noise(-2)[part]
+    out += np.float32(0.04) * table.noise(2)[part]
     rim = np.float32(uniform(0, 0.6)) * np.exp(-(((out - 0.97) * (1 / uniform(0.03, 0.07))) ** 2))
     inner = 1 / (1 + np.exp(side * u * 3))
     rim *= inner + uniform(0, 1) * (1 - inner)
@@ -277,13 +277,14 @@ def _tuberosity_edge(table: Table) -> None:
 
 
 def _finish(table: Table) -> None:
-    """What any bone has: patchiness, islands, trabeculae, the canal, growth-arrest lines."""
+    """What any bone has: patchiness, islands, trabeculae, the canal, growth-arrest lines; some bones more of it."""
     uniform = table.rng.uniform
     table.arrest_lines()
     table.patchy(uniform(0.1, 0.5))
     table.islands(0.085)
     table.streams(uniform(0.0, 0.055))
     table.canal(uniform(0.0, 0.3), table.physis + uniform(0.1, 0.4), uniform(0.06, 0.14))
+    table.density *= np.float32(np.exp(table.rng.normal(0.12, 0.35)))
 
 
 def _rise(distance: np.ndarray, width: float) -> np.ndarray:
@@ -293,7 +294,7 @@ def _rise(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def _noise() -> list[np.ndarray]:
-    """Noise of SD 1 with the period `TILE`, two periods each way: islands of three sizes, then streams."""
+    """Noise of SD 1 with the period `TILE`, two periods each way: islands of each size, then streams."""
     if not _NOISE:
         from scipy.ndimage import gaussian_filter
 
