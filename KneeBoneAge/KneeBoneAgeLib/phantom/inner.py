@@ -22,6 +22,9 @@ STEP = 0.008
 REACH = 0.72
 """How far a table goes to both sides, in metaphyseal widths."""
 
+MOST = np.float32(0.85)
+"""Bound of the relative density."""
+
 STRIP_ROWS = 64
 """Rows of the canvas that are worked on at a time."""
 
@@ -153,8 +156,10 @@ class Table:
         window = canvas.window(pose, (-reach, reach), (low, high))
         if window is None:
             return
-        self.density *= _rise(self.t[-1] - 0.05 - self.t, 0.25)
-        factor = _twice(np.maximum(1 + self.density, 0.25))
+        # Nothing beyond the joint, where the other bone may lie, and no seam in the shaft.
+        self.density *= _rise(self.t + 0.04, 0.04) * _rise(self.t[-1] - 0.05 - self.t, 0.25)
+        # However much comes together in one place, bone is at most MOST denser or emptier.
+        factor = _twice(1 + self.density / np.sqrt(1 + (self.density / MOST) ** 2))
         rows, columns = factor.shape
         step = np.float32(0.5 * STEP * end.unit)
         t0 = np.float32(end.joint / step + end.proximal * float(self.t[0, 0]) * 2 / STEP)
