@@ -222,7 +222,7 @@ def _back_of_condyle(table: Table, side: int, grown: float) -> None:
     across, top = uniform(0.32, 0.42) * half, min(uniform(0.62, 1.02) * table.physis, table.physis - 0.01)
     middle = side * (uniform(0.12, 0.3) * half + across)
     round_ = np.float32(uniform(2.5, 5.0))
-    part = table.part((-0.1, 1.15 * top + 0.1), tuple(sorted((middle - 1.2 * across, middle + 1.2 * across))))
+    part = table.part((-0.1, 1.15 * top + 0.1), (middle - 1.2 * across, middle + 1.2 * across))
     u = (table.u[:, part[1]] - middle - depth * aside) / across
     t = (table.t[part[0]] - depth * up * table.end.proximal) / max(top, 0.05)
     out = (np.abs(u) ** round_ + t.clip(0, None) ** round_) ** (1 / round_)
