@@ -28,6 +28,8 @@ class Device(StrEnum):
 
 
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the networks run.")]
+DevicesOption = Annotated[int, typer.Option("--devices", min=1, help="Devices (CPU: processes) a machine.")]
+NodesOption = Annotated[int, typer.Option("--nodes", min=1, help="Machines (torchrun, SLURM).")]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
@@ -59,8 +61,8 @@ def train(
         int | None, typer.Option("--epochs", min=1, help="Epochs of each stage, instead of the recipe's.")
     ] = None,
     device: DeviceOption = Device.auto,
-    devices: Annotated[int, typer.Option("--devices", min=1, help="Devices (CPU: processes) a machine.")] = 1,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines (torchrun, SLURM).")] = 1,
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Learn from so many films, to try things out.")
     ] = None,
@@ -100,12 +102,13 @@ def train(
 
     from KneeBoneAgeLib.errors import FilmError
 
-    from .hand.job import Job, Machine, is_main_process
+    from .hand.job import Job
     from .hand.training import train as train_hand
-    from .hand.watch import TrainingError
     from .runs.loop import Stopped, StopRequest
+    from .runs.machine import Machine, is_main_process
     from .runs.progress import Reporter
     from .runs.record import RunError
+    from .runs.watch import TrainingError
 
     given = {} if workers is None else {"workers": workers}
     job = Job(
@@ -237,9 +240,9 @@ def pseudo_label(
     from .cohort.records import Problem, StudyError
     from .cohort.study import open_study
     from .hand.films import hand_films, listed_films
-    from .hand.job import Machine
     from .pseudo_label import pseudo_label as label
     from .pseudo_label import write_labels
+    from .runs.machine import Machine
     from .runs.record import RunError, open_run
 
     problems: tuple[Problem, ...] = ()

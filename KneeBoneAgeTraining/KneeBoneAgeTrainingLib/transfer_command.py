@@ -15,7 +15,16 @@ import typer
 
 from KneeBoneAgeLib.job import messages, progress_bar, usage_error
 
-from .train_command import STOPPED_CODE, Device, DeviceOption, WorkersOption, quiet_libraries, tell_result
+from .train_command import (
+    STOPPED_CODE,
+    Device,
+    DeviceOption,
+    DevicesOption,
+    NodesOption,
+    WorkersOption,
+    quiet_libraries,
+    tell_result,
+)
 
 
 class Label(StrEnum):
@@ -76,6 +85,8 @@ def knee_transfer(
         typer.Option("--cache", help="Folder for prepared crops.", show_default="prepared beside the run"),
     ] = None,
     device: DeviceOption = Device.auto,
+    devices: DevicesOption = 1,
+    nodes: NodesOption = 1,
     workers: WorkersOption = None,
     json_progress: Annotated[
         bool,
@@ -105,19 +116,21 @@ def knee_transfer(
 
     from .cohort.records import StudyError
     from .cohort.study import open_study
-    from .hand.job import Machine
-    from .hand.watch import TrainingError
     from .knee.pictures import BundleFinder
     from .knee.start import BUNDLE, SCRATCH, TEACHER, Start
     from .knee.transfer import KneeJob, transfer
     from .runs.loop import Stopped, StopRequest
+    from .runs.machine import Machine, is_main_process
     from .runs.progress import Reporter
     from .runs.record import RunError
+    from .runs.watch import TrainingError
 
     kind = TEACHER if teacher else BUNDLE if bundle else SCRATCH
     given = {} if workers is None else {"workers": workers}
+    main = is_main_process()
     quiet_libraries()
-    with StopRequest().listening() as stop, progress_bar(quiet=json_progress) as bar:
+    with StopRequest().listening() as stop, progress_bar(quiet=not main or json_progress) as bar:
+        reporter = Reporter(None, bar if main else None, sys.stdout if json_progress and main else None)
         try:
             job = KneeJob(
                 settled,
@@ -128,21 +141,22 @@ def knee_transfer(
                 labels,
                 crops,
                 BundleFinder(finder or default_bundle_path()),
-                Machine(device.value, **given),
+                Machine(device.value, devices, nodes, **given),
                 tuple(sorted(set(fold))) if fold else None,
                 cache,
                 share,
             )
-            transfer(job, Reporter(None, bar, sys.stdout if json_progress else None), stop)
+            transfer(job, reporter, stop)
         except (StudyError, RunError) as error:
             usage_error(str(error))
         except (FilmError, TrainingError) as error:
             messages.print(f"Error: {error}", markup=False, soft_wrap=True)
             raise typer.Exit(1) from None
         except Stopped:
-            messages.print("Stopped; the same line goes on from here.", markup=False)
+            if main:
+                messages.print("Stopped; the same line goes on from here.", markup=False)
             raise typer.Exit(STOPPED_CODE) from None
-    if not json_progress:
+    if main and not json_progress:
         tell_result(out)
 
 

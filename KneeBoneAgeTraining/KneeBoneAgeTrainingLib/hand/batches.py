@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from KneeBoneAgeLib.network import UNKNOWN_SEX
 
 from ..recipes.schema import HandRecipe, Stage
 from ..runs.record import RunError
+from ..runs.trainer import step_loader
 from ..teachers.base import HandTruth
 from .augmentation import draw_variation, varied
 from .films import Numbers
@@ -129,24 +130,8 @@ def _stacked(points: Sequence[Tensor]) -> Tensor:
     return stacked
 
 
-class Steps(Sampler[int]):
-    """The steps that are left; asked for anew when a loader starts."""
-
-    def __init__(self, first: Callable[[], int], steps: int) -> None:
-        self.first, self.steps = first, steps
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first(), self.steps))
-
-    def __len__(self) -> int:
-        return self.steps
-
-
 class HandData(lightning.LightningDataModule):
-    """Batches of a stage for Lightning, prepared by `workers` processes beside the loop (0: by the loop itself).
-
-    The whole stage is one pass over the loader, so that a run goes on at any step.
-    """
+    """Batches of a stage for Lightning, prepared by `workers` processes beside the loop (0: by the loop itself)."""
 
     def __init__(self, films: Films, plan: Plan, workers: int) -> None:
         super().__init__()
@@ -156,13 +141,7 @@ class HandData(lightning.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         batches = StepBatches(self.films, self.plan, trainer.global_rank, trainer.world_size)
-        return DataLoader(
-            batches,
-            batch_size=None,
-            sampler=Steps(lambda: trainer.global_step, self.plan.steps),
-            num_workers=self.workers,
-            pin_memory=trainer.strategy.root_device.type == "cuda",
-        )
+        return step_loader(batches, trainer, self.plan.steps, self.workers)
 
 
 class PlainPictures(Dataset[Tensor]):

@@ -6,9 +6,8 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..cohort.study import STUDY, Study
 from ..recipes import HandRecipe, dump_recipe
+from ..runs.machine import Machine
 from ..runs.record import (
     FILMS_CSV,
     FOLDS_CSV,
@@ -35,57 +35,6 @@ log = logging.getLogger(__name__)
 
 HELD_APART = 3
 """Number of the generator that draws the children who are only looked at."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a run is trained. `device` is auto, cpu, cuda or mps; `devices` of each of `nodes` machines work on it.
-
-    `workers` processes prepare batches and pictures beside the loop.
-    """
-
-    device: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    workers: int = field(default_factory=lambda: max(1, min(8, (os.cpu_count() or 2) - 1)))
-
-    @property
-    def world(self) -> int:
-        return self.devices * self.nodes
-
-    @property
-    def loader_workers(self) -> int:
-        """Processes beside each of the devices of this machine."""
-        return self.workers if self.devices == 1 else min(self.workers, max(1, self.workers // self.devices))
-
-    @property
-    def torch_device(self) -> torch.device:
-        """Where one device alone predicts."""
-        if self.device in ("auto", "cuda") and torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        if self.device in ("auto", "mps") and torch.backends.mps.is_available():
-            return torch.device("mps")
-        return torch.device("cpu")
-
-    def precision(self, wanted: str) -> Any:
-        """Lightning's name of a recipe's precision."""
-        if wanted != "auto":
-            return "32-true" if wanted == "32" else wanted
-        good = self.torch_device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return "bf16-mixed" if good else "32-true"
-
-
-def is_main_process() -> bool:
-    """Whether this process writes the run's files; others of the same run help it (DDP, torchrun, SLURM)."""
-    if "RANK" in os.environ:
-        return os.environ["RANK"] == "0"
-    if "LOCAL_RANK" in os.environ:
-        return os.environ["LOCAL_RANK"] == "0" and os.environ.get("NODE_RANK", "0") == "0"
-    return (
-        os.environ.get("SLURM_PROCID", "0") == "0"
-        or "SLURM_JOB_NAME" in os.environ
-        and (os.environ["SLURM_JOB_NAME"] in ("bash", "interactive"))
-    )
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ import copy
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..recipes.schema import HandRecipe, Stage
-from ..runs.loop import move_average, pace, weight_groups
+from ..runs.loop import move_average, pace, seed_of, weight_groups
 from ..teachers import Inputs, Teacher, build_teacher
 from .batches import HandBatch, Plan
 
@@ -23,12 +22,8 @@ def inputs_of(recipe: HandRecipe, stage: Stage) -> Inputs:
 
 def new_teacher(recipe: HandRecipe, stage: Stage, seed: tuple[int, ...], *, fetch: bool = True) -> Teacher:
     """A network with first weights, the same ones for the same seed."""
-    torch.manual_seed(_number(*seed))
+    torch.manual_seed(seed_of(*seed))
     return build_teacher(recipe.architecture, inputs_of(recipe, stage), fetch=fetch)
-
-
-def _number(*seed: int) -> int:
-    return int(np.random.SeedSequence(seed).generate_state(1, np.uint32)[0])
 
 
 class HandModule(lightning.LightningModule):
@@ -46,7 +41,7 @@ class HandModule(lightning.LightningModule):
 
     def on_train_batch_start(self, *_: Any) -> None:
         # Dropout follows from the step, so that a run that goes on draws what it would have drawn.
-        torch.manual_seed(_number(*self.plan.seed, 2, self.global_step, self.global_rank))
+        torch.manual_seed(seed_of(*self.plan.seed, 2, self.global_step, self.global_rank))
 
     def training_step(self, batch: HandBatch, _: int) -> Tensor:
         outcome = self.network(batch.image, batch.sex, batch.age_months)

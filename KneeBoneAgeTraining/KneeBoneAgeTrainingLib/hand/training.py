@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning
 import numpy as np
 
 from ..agreement import fit_age_baseline
 from ..recipes.schema import Stage
 from ..runs.loop import Stopped, StopRequest
+from ..runs.machine import is_main_process
 from ..runs.progress import Reporter
-from ..runs.record import (
-    FAILED,
-    FINISHED,
-    LOG,
-    STOPPED,
-    Run,
-    logging_to,
-    now,
-    read_rows,
-)
-from ..runs.trainer import tensorboard
+from ..runs.record import Run, open_run, read_rows
+from ..runs.sitting import sitting
+from ..runs.trainer import new_trainer
+from ..runs.watch import BEST, LAST, METRICS_CSV, Course, stage_of
+from ..runs.weights import load_state, save_state
 from ..teachers import Teacher, build_teacher
 from .batches import Films, HandData, Plan
 from .films import HandFilm, Numbers
@@ -38,7 +31,6 @@ from .job import (
     Job,
     begin_run,
     check_job,
-    is_main_process,
     is_phantom,
     learnable_films,
     rows_of_fold,
@@ -46,8 +38,8 @@ from .job import (
 from .module import HandModule, inputs_of, new_teacher
 from .predicting import pooled, predict
 from .results import PREDICTIONS, TEST_PREDICTIONS, summarise, write_predictions
-from .watch import BEST, LAST, METRICS_CSV, Before, StageWatch, stage_of
-from .weights import load_fold, load_state, save_fold, save_state
+from .watch import HandWatch
+from .weights import load_fold, save_fold
 
 log = logging.getLogger(__name__)
 
@@ -66,46 +58,30 @@ def train(job: Job, reporter: Reporter, stop: StopRequest) -> Run:
     folds = job.all_folds if job.folds is None else job.folds
     check_job(job, films, folds)
     main = is_main_process()
-    run = begin_run(job, films, folds) if main else Run(job.folder, {})
+    if main:
+        begin_run(job, films, folds)
     reporter.folder = job.folder if main else None
     reporter.tell(folds=len(folds))
-    with logging_to(job.folder / LOG) if main else nullcontext():
-        return _train(job, films, folds, run, reporter, stop)
+    with sitting(job.folder, reporter, stop):
+        _train(job, films, folds, reporter, stop)
+    return open_run(job.folder)
 
 
 def _train(
     job: Job,
     films: Sequence[Sequence[HandFilm]],
     folds: Sequence[int],
-    run: Run,
     reporter: Reporter,
     stop: StopRequest,
-) -> Run:
-    main = is_main_process()
+) -> None:
     learnt = sum(not film.is_test for some in films for film in some)
     log.info("%s: %d films to learn from, folds %s", job.recipe.name, learnt, ", ".join(map(str, folds)))
-    try:
-        parts = [_films_of(job, some, reporter, stop) for some in films]
-        for index, fold in enumerate(folds):
-            reporter.begin_fold(index, fold)
-            _train_fold(job, films, parts, fold, reporter, stop)
-        if main:
-            _finish(job, films[-1], folds, reporter, stop)
-            run = run.with_facts(state=FINISHED, finished=now(), pid=None)
-            log.info("finished: %s", job.folder)
-            reporter.tell(doing="finished", seconds_left=0.0)
-    except Stopped:
-        if main:
-            run.with_facts(state=STOPPED, finished=now(), pid=None)
-            log.info("stopped; the same line goes on from here")
-            reporter.tell(doing="stopped", seconds_left=None)
-        raise
-    except BaseException as error:
-        if main:
-            log.exception("failed")
-            run.with_facts(state=FAILED, finished=now(), pid=None, error=f"{type(error).__name__}: {error}")
-        raise
-    return run
+    parts = [_films_of(job, some, reporter, stop) for some in films]
+    for index, fold in enumerate(folds):
+        reporter.begin_fold(index, fold)
+        _train_fold(job, films, parts, fold, reporter, stop)
+    if is_main_process():
+        _finish(job, films[-1], folds, reporter, stop)
 
 
 def _films_of(job: Job, films: Sequence[HandFilm], reporter: Reporter, stop: StopRequest) -> Films:
@@ -145,10 +121,10 @@ def _train_fold(
     in_all = sum(stage.plan.steps for stage in stages)
     reporter.tell(epochs=sum(stage.plan.stage.epochs for stage in stages))
     teacher: Teacher | None = None
-    before = Before(in_all=in_all)
+    course = Course("", 1, 0, in_all)
     for stage in stages:
-        teacher = _train_stage(job, folder, stage, before, teacher, reporter, stop)
-        before = before.after(stage.plan)
+        course = course.then(stage.plan.stage.name, stage.plan.epoch_steps, stage.plan.steps)
+        teacher = _train_stage(job, folder, stage, course, teacher, reporter, stop)
     assert teacher is not None
     if not main:
         return
@@ -170,7 +146,7 @@ def _train_stage(
     job: Job,
     folder: Path,
     run: _StageRun,
-    before: Before,
+    course: Course,
     teacher: Teacher | None,
     reporter: Reporter,
     stop: StopRequest,
@@ -193,10 +169,17 @@ def _train_stage(
         plan.seed[1], stage.name, len(run.learnt), plan.steps, plan.batch,
     )  # fmt: skip
     module = HandModule(network, plan)
-    watch = StageWatch(
-        folder, run.watched, before, recipe.early_stopping, reporter, stop, min(1, job.machine.workers)
+    watch = HandWatch(
+        folder, course, run.watched, recipe.early_stopping, reporter, stop, min(1, job.machine.workers)
     )
-    trainer = _trainer(job, folder, watch, plan)
+    trainer = new_trainer(
+        job.machine,
+        folder,
+        watch,
+        precision=recipe.precision,
+        steps=plan.steps,
+        clip_norm=recipe.optimiser.clip_norm or None,
+    )
     trainer.fit(
         module,
         datamodule=HandData(run.learnt, plan, job.machine.loader_workers),
@@ -218,29 +201,6 @@ def _train_stage(
 def _after(stage: Stage) -> str:
     """Name of the file with the weights after a stage."""
     return f"after-{stage.name}.safetensors"
-
-
-def _trainer(job: Job, folder: Path, watch: StageWatch, plan: Plan) -> lightning.Trainer:
-    machine, world = job.machine, job.machine.world
-    device = machine.torch_device.type
-    return lightning.Trainer(
-        accelerator={"cuda": "gpu"}.get(device, device),
-        devices=machine.devices,
-        num_nodes=machine.nodes,
-        strategy="ddp" if world > 1 else "auto",
-        sync_batchnorm=world > 1 and device == "cuda",
-        use_distributed_sampler=False,
-        precision=machine.precision(job.recipe.precision),
-        max_epochs=-1,
-        max_steps=plan.steps,
-        gradient_clip_val=job.recipe.optimiser.clip_norm or None,
-        logger=tensorboard(folder),
-        callbacks=[watch],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
 
 
 def _predict_held_out(

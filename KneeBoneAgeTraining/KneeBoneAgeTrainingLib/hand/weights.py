@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load, load_file, save
+from safetensors.torch import load
 
 from KneeBoneAgeLib.version import VERSION
 
 from ..recipes import HandRecipe
 from ..runs.record import RunError, read_json, write_json
+from ..runs.weights import WEIGHTS, WEIGHTS_JSON, save_state
 from ..teachers import Inputs, Teacher, build_teacher, parse_architecture
 from .pictures import PREPROCESSING
-
-WEIGHTS, WEIGHTS_JSON = "weights.safetensors", "weights.json"
 
 
 @dataclass(frozen=True)
@@ -31,22 +28,6 @@ class FoldModel:
     teacher: Teacher
     mirrored: bool
     sha256: str
-
-
-def save_state(path: Path, module: torch.nn.Module) -> str:
-    """Write a module's weights whole or not at all; their SHA-256."""
-    content = save(
-        {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
-    )
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
-    return hashlib.sha256(content).hexdigest()
-
-
-def load_state(path: Path, module: torch.nn.Module) -> None:
-    """Take over weights that `save_state` wrote."""
-    module.load_state_dict(load_file(path))
 
 
 def save_fold(folder: Path, teacher: Teacher, recipe: HandRecipe, more: dict[str, Any]) -> None:

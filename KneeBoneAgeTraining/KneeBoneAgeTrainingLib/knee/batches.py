@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from ..batches import Batches, Data, Part, _counts, _rows_of, parts_of
+from ..batches import Part, _counts, _rows_of, parts_of
 from ..crop_cache import CropCache
 from ..recipe import Recipe
+from ..runs.trainer import step_loader
 from .labels import Taught
 from .recipe import LABEL, KneeAugmentation, KneeRecipe
 
 COARSEST = 3.0
+ORDER, VARIED = 0, 1
+"""Numbers of the generators that order the knees and that vary the crops."""
 
 
 @dataclass(frozen=True)
@@ -42,35 +45,42 @@ class Lesson:
         return cls(tuple(parts), taught.sd_months, knee.augmentation)
 
 
-class StudentBatches(Batches):
-    """The batches of one epoch; they follow from the recipe's seed and the epoch alone.
+class StudentBatches(Dataset[dict[str, Tensor]]):
+    """Item i is the batch of step i; of `world` devices this is the share of number `rank`.
 
-    Every knee is drawn once in an epoch, in a random order, before one is drawn again.
+    It follows from the recipe's seed, the step and the rank alone. Every knee is drawn once, in a random order, before
+    one is drawn again; each device has the same number of knees and of other things.
     """
 
-    def __init__(self, lesson: Lesson, recipe: Recipe, epoch: int) -> None:
-        super().__init__(lesson.parts, recipe, epoch)
-        self.lesson = lesson
+    def __init__(self, lesson: Lesson, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
+        self.lesson, self.recipe, self.rank, self.world = lesson, recipe, rank, world
+        self.counts = _counts(recipe.batch // world, [part.share for part in lesson.parts])
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        rng = np.random.default_rng((self.recipe.seed, self.epoch))
-        knees, *others = self.parts
-        counts = _counts(self.recipe.batch, [part.share for part in self.parts])
-        first = self.epoch * self.recipe.epoch_steps
-        steps = min(self.recipe.epoch_steps, self.recipe.steps - first)
-        rounds = -(-steps * counts[0] // len(knees.rows))
-        order = np.concatenate([rng.permutation(knees.rows) for _ in range(rounds)])
-        for step in range(steps):
-            size = self.recipe.size_px(first + step)
-            rows = order[step * counts[0] : (step + 1) * counts[0]]
-            drawn = [_rows_of(knees, rows, self.recipe, rng, size)]
-            drawn[0]["label_sd"] = torch.from_numpy(self.lesson.sd_months[rows])
-            drawn += [
-                _rows_of(part, rng.choice(part.rows, count), self.recipe, rng, size)
-                for part, count in zip(others, counts[1:], strict=True)
-            ]
-            batch = {key: torch.cat([d[key] for d in drawn]) for key in drawn[0]}
-            yield {**batch, "image": poorer(batch["image"], rng, self.lesson.augmentation)}
+    def __len__(self) -> int:
+        return self.recipe.steps
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.recipe.seed, VARIED, step, self.rank))
+        size = self.recipe.size_px(step)
+        knees, *others = self.lesson.parts
+        rows = self._knees(step)
+        drawn = [_rows_of(knees, rows, self.recipe, rng, size)]
+        drawn[0]["label_sd"] = torch.from_numpy(self.lesson.sd_months[rows])
+        drawn += [
+            _rows_of(part, rng.choice(part.rows, count), self.recipe, rng, size)
+            for part, count in zip(others, self.counts[1:], strict=True)
+        ]
+        batch = {key: torch.cat([d[key] for d in drawn]) for key in drawn[0]}
+        return {**batch, "image": poorer(batch["image"], rng, self.lesson.augmentation)}
+
+    def _knees(self, step: int) -> NDArray[np.intp]:
+        """This device's rows of a step, out of an endless row of passes over all knees, each in its own order."""
+        knees, count = self.lesson.parts[0].rows, self.counts[0]
+        first = (step * self.world + self.rank) * count
+        passes = range(first // len(knees), (first + count - 1) // len(knees) + 1)
+        orders = [np.random.default_rng((self.recipe.seed, ORDER, n)).permutation(knees) for n in passes]
+        start = first - passes[0] * len(knees)
+        return np.concatenate(orders)[start : start + count]
 
 
 def poorer(image: Tensor, rng: np.random.Generator, augmentation: KneeAugmentation) -> Tensor:
@@ -86,14 +96,15 @@ def poorer(image: Tensor, rng: np.random.Generator, augmentation: KneeAugmentati
     return image
 
 
-class StudentData(Data):
-    """`Data` with the student's batches."""
+class StudentData(lightning.LightningDataModule):
+    """Batches of a fold for Lightning, prepared by `workers` processes beside the loop (0: by the loop itself)."""
 
     def __init__(self, lesson: Lesson, recipe: Recipe, workers: int) -> None:
-        super().__init__(lesson.parts, recipe, workers)
-        self.lesson = lesson
+        super().__init__()
+        self.lesson, self.recipe, self.workers = lesson, recipe, workers
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        step = self.trainer.global_step if self.trainer else 0
-        batches = StudentBatches(self.lesson, self.recipe, step // self.recipe.epoch_steps)
-        return DataLoader(batches, batch_size=None, num_workers=min(1, self.workers))
+        trainer = self.trainer
+        assert trainer is not None
+        batches = StudentBatches(self.lesson, self.recipe, trainer.global_rank, trainer.world_size)
+        return step_loader(batches, trainer, self.recipe.steps, self.workers)

@@ -14,7 +14,8 @@ import torch
 from KneeBoneAgeLib.bundle import current_preprocessing, default_bundle_path
 
 from ..cohort.study import Study
-from ..hand.job import HELD_APART, FoldRows, Machine, is_phantom
+from ..hand.job import HELD_APART, FoldRows, is_phantom
+from ..runs.machine import Machine
 from ..runs.record import (
     FILMS_CSV,
     FOLDS_CSV,
@@ -94,6 +95,9 @@ class KneeJob:
                 words += [f"--{name}", str(path.resolve())]
         words += ["--from-scratch"] if self.start.folder is None else []
         words += ["--share", str(self.share)] if self.share < 1 else []
+        words += ["--device", self.machine.device]
+        words += ["--devices", str(self.machine.devices)] if self.machine.devices > 1 else []
+        words += ["--nodes", str(self.machine.nodes)] if self.machine.nodes > 1 else []
         for fold in self.folds or ():
             words += ["--fold", str(fold)]
         return words
@@ -140,6 +144,22 @@ def begin_run(job: KneeJob, pseudo: PseudoLabels | None, folds: Sequence[int]) -
             "error": None,
         },
     )
+
+
+def check_job(job: KneeJob, folds: Sequence[int], pseudo: PseudoLabels | None) -> None:
+    """Raises RunError where folds, labels or devices do not fit the study and the recipe."""
+    known = range(job.study.parameters.folds)
+    wrong = [fold for fold in folds if fold not in known]
+    if wrong or not folds:
+        raise RunError(f"fold {wrong[0] if wrong else 'none'}: the study has folds 0 to {known[-1]}")
+    if job.label != READERS and pseudo is None:
+        raise RunError(
+            f"--label {job.label} needs --labels, the table that `kneeboneage pseudo-label` writes"
+        )
+    if job.recipe.batch % job.machine.world:
+        raise RunError(
+            f"batch {job.recipe.batch} of the recipe cannot be shared out to {job.machine.world} devices evenly"
+        )
 
 
 def _table_facts(path: Path | None, pseudo: PseudoLabels | None) -> dict[str, Any] | None:

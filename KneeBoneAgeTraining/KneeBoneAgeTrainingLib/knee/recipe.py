@@ -17,6 +17,7 @@ from ..augmentation import Jitter
 from ..recipe import Recipe
 from ..recipes import FOLDER, RecipeError, shipped_recipes
 from ..recipes.schema import Count, EarlyStopping, NotNegative, Section, Share
+from ..runs.record import RunError
 
 KNEE_FOLDER = FOLDER / "knee"
 LABEL = "assigned"
@@ -158,9 +159,17 @@ class KneeRecipe(Section):
             {**AgeNetworkConfig().to_json(), **self.network, "image_size": SIZE_PX}
         )
 
-    def training(self, crops: int, fold: int) -> Recipe:
-        """The settings of one fold that learns from so many crops."""
-        batch = min(self.batch, max(2, crops // 4))
+    def training(self, crops: int, fold: int, devices: int = 1) -> Recipe:
+        """The settings of one fold that learns from so many crops on so many devices.
+
+        Raises RunError where there are too few crops to share out.
+        """
+        batch = min(self.batch, max(2, crops // 4)) // devices * devices
+        if batch < 2 * devices and devices > 1:
+            raise RunError(
+                f"fold {fold}: {crops} crops and batch {self.batch} cannot be shared out to {devices} devices; use "
+                "fewer devices"
+            )
         epoch_steps = max(1, -(-crops // batch))
         return Recipe(
             steps=self.epochs * epoch_steps,

@@ -25,7 +25,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,35 +32,28 @@ from KneeBoneAgeLib.bundle import current_preprocessing
 from KneeBoneAgeLib.network import AgeNetwork
 
 from ..age_module import AgeModule
-from ..age_training import new_module
 from ..crop_cache import CropCache
 from ..drawing import draw_crops
 from ..hand.job import FoldRows, is_phantom
 from ..hand.results import PREDICTIONS, TEST_PREDICTIONS
-from ..hand.watch import BEST, LAST
 from ..predicting import predict
 from ..prior_training import fit_prior
 from ..recipe import Recipe
+from ..runs.lock import locked
 from ..runs.loop import Stopped, StopRequest
+from ..runs.machine import is_main_process
 from ..runs.progress import Reporter
-from ..runs.record import (
-    FAILED,
-    FINISHED,
-    LOG,
-    STOPPED,
-    Run,
-    RunError,
-    logging_to,
-    now,
-    read_json,
-    write_json,
-)
-from ..runs.trainer import tensorboard
+from ..runs.record import Run, RunError, open_run, write_json
+from ..runs.sitting import sitting
+from ..runs.trainer import new_trainer
+from ..runs.watch import BEST, LAST, Course
+from ..runs.weights import load_state
 from .batches import Lesson, StudentData
 from .corrections import CorrectedCrops
-from .job import KneeJob, begin_run, check_folds, counts_of, rows_of_fold, write_rows
-from .labels import READERS, PseudoLabels, Taught, teach
-from .pictures import BundleFinder, prepare
+from .job import KneeJob, begin_run, check_folds, check_job, counts_of, rows_of_fold, write_rows
+from .labels import PseudoLabels, Taught, teach
+from .module import StudentModule
+from .pictures import BundleFinder, PreparedKnees, prepare
 from .results import (
     GATE,
     OUT_OF_FOLD,
@@ -73,12 +65,13 @@ from .results import (
     write_estimates,
 )
 from .start import take_over
-from .watch import KneeWatch, best_weights
+from .watch import KneeWatch
 from .weights import UNNAMED, load_networks, save_fold
 
 log = logging.getLogger(__name__)
 
 FINDER, FINDER_JSON = "finder.safetensors", "finder.json"
+STAGE, CLIP_NORM = "knee", 1.0
 NEGATIVES_PART = 40
 """Crops a file of those that are drawn."""
 
@@ -94,73 +87,60 @@ def transfer(job: KneeJob, reporter: Reporter, stop: StopRequest) -> Run:
         Somebody asked for an end; the same call goes on.
     """
     folds = job.all_folds if job.folds is None else job.folds
-    wrong = [fold for fold in folds if fold not in range(job.study.parameters.folds)]
-    if wrong or not folds:
-        raise RunError(
-            f"fold {wrong[0] if wrong else 'none'}: the study has folds 0 to {job.study.parameters.folds - 1}"
-        )
     pseudo = PseudoLabels.read(job.labels) if job.labels else None
-    if job.label != READERS and pseudo is None:
-        raise RunError(
-            f"--label {job.label} needs --labels, the table that `kneeboneage pseudo-label` writes"
-        )
-    run = begin_run(job, pseudo, folds)
-    reporter.folder = job.folder
+    check_job(job, folds, pseudo)
+    main = is_main_process()
+    if main:
+        begin_run(job, pseudo, folds)
+    reporter.folder = job.folder if main else None
     reporter.tell(folds=len(folds))
-    with logging_to(job.folder / LOG):
-        try:
-            _transfer(job, pseudo, folds, run, reporter, stop)
-        except Stopped:
-            run.with_facts(state=STOPPED, finished=now(), pid=None)
-            log.info("stopped; the same line goes on from here")
-            reporter.tell(doing="stopped", seconds_left=None)
-            raise
-        except BaseException as error:
-            log.exception("failed")
-            run.with_facts(state=FAILED, finished=now(), pid=None, error=f"{type(error).__name__}: {error}")
-            raise
-    return Run(job.folder, read_json(job.folder / "run.json"))
+    with sitting(job.folder, reporter, stop):
+        _transfer(job, pseudo, folds, reporter, stop)
+    return open_run(job.folder)
 
 
 def _transfer(
     job: KneeJob,
     pseudo: PseudoLabels | None,
     folds: Sequence[int],
-    run: Run,
     reporter: Reporter,
     stop: StopRequest,
 ) -> None:
-    crops = CorrectedCrops.read(job.crops) if job.crops else None
-    prepared = prepare(
-        job.study,
-        job.prepared,
-        job.finder,
-        crops,
-        workers=_processes(job),
-        progress=reporter.counting("preparing crops"),
-        check=stop.check,
-    )
-    _keep_finder(job)
+    main = is_main_process()
+    with locked(job.prepared):
+        prepared = _prepared(job, reporter, stop)
+        negatives = _negatives(job, reporter, stop)
     taught = teach(job.study, prepared, job.label, pseudo, job.recipe)
     check_folds(job, taught)
-    write_rows(job, taught)
     facts = counts_of(taught)
     log.info(
         "%s: %s",
         job.recipe.name,
         ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in facts.items()),
     )
-    run = run.with_facts(counts=facts)
-    negatives = _negatives(job, reporter, stop)
+    if main:
+        _keep_finder(job)
+        write_rows(job, taught)
+        open_run(job.folder).with_facts(counts=facts)
     for index, fold in enumerate(folds):
         reporter.begin_fold(index, fold)
         _train_fold(job, taught, fold, negatives, reporter, stop)
-    done = [fold for fold in job.all_folds if (job.folder / f"fold-{fold}" / PREDICTIONS).exists()]
-    reporter.tell(doing="estimating")
-    _finish(job, taught, done, negatives, stop)
-    run.with_facts(state=FINISHED, finished=now(), pid=None)
-    log.info("finished: %s", job.folder)
-    reporter.tell(doing="finished", seconds_left=0.0)
+    if main:
+        done = [fold for fold in job.all_folds if (job.folder / f"fold-{fold}" / PREDICTIONS).exists()]
+        reporter.tell(doing="estimating")
+        _finish(job, taught, done, negatives, stop)
+
+
+def _prepared(job: KneeJob, reporter: Reporter, stop: StopRequest) -> PreparedKnees:
+    return prepare(
+        job.study,
+        job.prepared,
+        job.finder,
+        CorrectedCrops.read(job.crops) if job.crops else None,
+        workers=_processes(job),
+        progress=reporter.counting("preparing crops"),
+        check=stop.check,
+    )
 
 
 def _processes(job: KneeJob) -> int:
@@ -211,12 +191,14 @@ def _train_fold(
     folder = job.folder / f"fold-{fold}"
     if (folder / PREDICTIONS).exists():
         return
-    folder.mkdir(exist_ok=True)
+    main = is_main_process()
+    if main:
+        folder.mkdir(exist_ok=True)
     rows = rows_of_fold(taught, fold, job.recipe, job.share)
-    recipe = job.recipe.training(len(rows.learnt), fold)
+    recipe = job.recipe.training(len(rows.learnt), fold, job.machine.world)
     reporter.tell(epochs=job.recipe.epochs, steps=recipe.epoch_steps, doing="training")
     lesson = Lesson.of(recipe, job.recipe, taught, rows.learnt, negatives)
-    module = new_module(recipe, lesson.parts)
+    module = StudentModule.of(recipe, lesson)
     start = _start(job, taught, fold, module)
     _fit_prior(module, recipe, taught, rows.learnt)
     log.info(
@@ -227,10 +209,12 @@ def _train_fold(
         recipe.batch,
         start["said"],
     )
-    watch = KneeWatch(
-        folder, taught.cache, rows.watched, taught.judged_months, job.recipe.early_stopping, reporter, stop
+    course = Course(STAGE, recipe.epoch_steps, recipe.steps, recipe.steps)
+    watched = (taught.cache, rows.watched, taught.judged_months)
+    watch = KneeWatch(folder, course, *watched, job.recipe.early_stopping, reporter, stop)
+    trainer = new_trainer(
+        job.machine, folder, watch, precision=job.recipe.precision, steps=recipe.steps, clip_norm=CLIP_NORM
     )
-    trainer = _trainer(job, folder, watch, recipe)
     trainer.fit(
         module,
         datamodule=StudentData(lesson, recipe, job.machine.loader_workers),
@@ -239,7 +223,10 @@ def _train_fold(
     )
     if watch.stopped:
         raise Stopped
-    best_weights(folder, module.averaged)
+    if not main:
+        return
+    if (folder / BEST).exists():
+        load_state(folder / BEST, module.averaged)
     network = module.averaged.cpu()
     _predict_held_out(taught, rows, network, folder)
     save_fold(job, folder, network, {"start": start, "crops": len(rows.learnt), "fold": fold})
@@ -286,27 +273,6 @@ def _fit_prior(module: AgeModule, recipe: Recipe, taught: Taught, rows: NDArray[
             seed=recipe.seed,
         )
     module.averaged.load_state_dict(module.network.state_dict())
-
-
-def _trainer(job: KneeJob, folder: Path, watch: KneeWatch, recipe: Recipe) -> lightning.Trainer:
-    machine = job.machine
-    device = machine.torch_device.type
-    return lightning.Trainer(
-        accelerator={"cuda": "gpu"}.get(device, device),
-        devices=1,
-        precision=machine.precision(job.recipe.precision),
-        max_epochs=-1,
-        max_steps=recipe.steps,
-        gradient_clip_val=1.0,
-        logger=tensorboard(folder),
-        log_every_n_steps=recipe.epoch_steps,
-        callbacks=[watch],
-        reload_dataloaders_every_n_epochs=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
 
 
 def _predict_held_out(taught: Taught, rows: FoldRows, network: AgeNetwork, folder: Path) -> None:

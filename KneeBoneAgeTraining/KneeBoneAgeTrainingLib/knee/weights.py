@@ -12,9 +12,9 @@ from KneeBoneAgeLib.version import VERSION
 
 from ..cohort.inspection import sha256_of
 from ..hand.results import PREDICTIONS
-from ..hand.watch import METRICS_CSV
-from ..hand.weights import WEIGHTS, WEIGHTS_JSON, load_state, save_state
 from ..runs.record import RunError, read_json, read_rows, write_json
+from ..runs.watch import METRICS_CSV
+from ..runs.weights import WEIGHTS, WEIGHTS_JSON, load_state, save_state
 from .job import KIND, KneeJob
 
 UNNAMED = f".{PREDICTIONS}"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,6 +63,11 @@ class StopRequest:
         if self._listens:
             for number in HEARD:
                 signal.signal(number, self._heard)
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed of 32 bits of several numbers: another one for any other numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])
 
 
 def pace(step: int, steps: int, warm_up: float, last_share: float) -> float:

@@ -56,3 +56,10 @@ def make_study(folder: Path, children: int = 40, folds: int = 3, seed: int = 0) 
     write_table(folder / "hands.csv", ["file", "patient_id", "sex", "age_months", "bone_age_months"], rows)
     cohort = build(Inputs(hands=(folder / "hands.csv",)), Parameters(kind="hand", folds=folds), workers=1)
     return write_study(cohort, folder / "study")
+
+
+def train_line(place: Path, out: str, *more: str, recipe: str = "tiny") -> list[str]:
+    """The words that train a recipe of `place` on the study in it, on a CPU."""
+    study, cache = place / "data" / "study", place / "hand-pictures"
+    given = ["train", place / f"{recipe}.yaml", "--study", study, "--out", place / out, "--cache", cache]
+    return [*map(str, given), "--device", "cpu", "--workers", "0", *more]

@@ -1,5 +1,6 @@
 """A tiny study of knee films with hand films for tests: a bright bar whose place shows bone age. No child."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 from KneeBoneAgeLib.crop import KneeCrop
 from KneeBoneAgeLib.segmentation import Finding
 from KneeBoneAgeTrainingLib.cohort.building import Inputs, Parameters, build
-from KneeBoneAgeTrainingLib.cohort.study import write_study
+from KneeBoneAgeTrainingLib.cohort.study import open_study, write_study
 from KneeBoneAgeTrainingLib.runs.record import write_table
 
 NETWORK = {
@@ -35,6 +36,19 @@ RECIPE = {
     "negatives": {"count": 0},
     "augmentation": {"resolution": 0.5},
 }
+STILL = (
+    "rotation_deg",
+    "scale",
+    "shift",
+    "brightness",
+    "contrast",
+    "resolution",
+    "blur_px",
+    "noise",
+    "occlusion",
+)
+PLAIN_RECIPE = {**RECIPE, "name": "plain", "missing_sex": 0.0, "augmentation": dict.fromkeys(STILL, 0.0)}
+"""Without anything drawn but the order, so that a batch that is shared out teaches what the whole one does."""
 
 
 @dataclass(frozen=True)
@@ -128,3 +142,20 @@ def write_labels(folder: Path, study, spread: float = 2.0) -> Path:
         ),
     )
     return path
+
+
+def transfer_line(place: Path, out: str, *more: str, recipe: str = "tiny") -> list[str]:
+    """The words that train a recipe of `place` from scratch on pseudo-labels of the study in it, on a CPU; the squares
+    are a person's, so that no finder is asked."""
+    study = place / "data" / "study"
+    if not (place / "crops.csv").exists():
+        films = sorted((place / "data" / "films").glob("knee-*.png"))
+        squares = [(path, path.stem[-1], 10, 10, 70, 70) for path in films]
+        write_table(place / "crops.csv", ["file", "side", "x0", "y0", "x1", "y1"], squares)
+        write_labels(place, open_study(study))
+        for one in (RECIPE, PLAIN_RECIPE):
+            (place / f"{one['name']}.yaml").write_text(json.dumps(one))
+    given = ["knee-transfer", "--study", study, "--out", place / out, "--recipe", place / f"{recipe}.yaml"]
+    given += ["--crops", place / "crops.csv", "--labels", place / "labels.csv", "--label", "both"]
+    given += ["--cache", place / "prepared", "--from-scratch", "--fold", 0]
+    return [*map(str, given), "--device", "cpu", "--workers", "0", *more]

@@ -1,40 +1,26 @@
-"""Training of hand models on drawn hands: what is prepared, learnt, repeated, resumed, shared out and labelled."""
+"""Training of hand models on drawn hands: what is prepared, learnt, kept and labelled."""
 
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hand_study import PLAIN_RECIPE, TINY_RECIPE, make_study
+from hand_study import TINY_RECIPE, make_study, train_line
 
 from KneeBoneAgeTrainingLib.cohort.study import open_study
 from KneeBoneAgeTrainingLib.commands import app
 from KneeBoneAgeTrainingLib.hand.films import hand_films
 from KneeBoneAgeTrainingLib.hand.job import rows_of_fold
-from KneeBoneAgeTrainingLib.hand.module import HandModule
 from KneeBoneAgeTrainingLib.hand.weights import load_fold
 from KneeBoneAgeTrainingLib.recipes import load_recipe
 from KneeBoneAgeTrainingLib.recipes.schema import EarlyStopping
 from KneeBoneAgeTrainingLib.runs.record import RunError
-
-ROOT = Path(__file__).resolve().parents[3]
-ENVIRONMENT = {
-    **os.environ,
-    "OMP_NUM_THREADS": "1",
-    "PYTHONPATH": os.pathsep.join([str(ROOT / "KneeBoneAge"), str(ROOT / "KneeBoneAgeTraining")]),
-}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -51,24 +37,8 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def line(place: Path, out: str, *more: str, recipe: str = "tiny") -> list[str]:
-    study, cache = place / "data" / "study", place / "hand-pictures"
-    given = ["train", place / f"{recipe}.yaml", "--study", study, "--out", place / out, "--cache", cache]
-    return [*map(str, given), "--device", "cpu", "--workers", "0", *more]
-
-
 def train(place: Path, out: str, *more: str, recipe: str = "tiny"):
-    return CliRunner().invoke(app, line(place, out, *more, recipe=recipe))
-
-
-def start(place: Path, out: str, *more: str, recipe: str = "tiny") -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "KneeBoneAgeTrainingLib.commands", *line(place, out, *more, recipe=recipe)],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return CliRunner().invoke(app, train_line(place, out, *more, recipe=recipe))
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +52,6 @@ def whole(place) -> Path:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    first, second = (load_file(run / "fold-0" / "weights.safetensors") for run in (one, other))
-    return first.keys() == second.keys() and all(np.array_equal(first[k], second[k]) for k in first)
-
-
-def without_times(run: Path) -> list[dict[str, str]]:
-    return [{**row, "seconds": ""} for row in rows(run / "fold-0" / "metrics.csv")]
 
 
 def test_a_run_holds_what_it_was_made_of_and_what_came_of_it(whole, place):
@@ -118,64 +79,10 @@ def test_a_run_holds_what_it_was_made_of_and_what_came_of_it(whole, place):
     assert not (whole / "fold-0" / "last.ckpt").exists()
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_weights_bit_for_bit(place, whole):
-    process = start(place, "killed")
-    curve, last = (place / "killed" / "fold-0" / name for name in ("metrics.csv", "last.ckpt"))
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if curve.exists() and len(rows(curve)) >= 3 and last.exists():
-            break
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (place / "killed" / "fold-0" / "weights.json").exists(), "was finished before it was killed"
-    assert CliRunner().invoke(app, ["runs", str(place / "killed")]).output.split()[1] == "interrupted"
-    assert train(place, "killed").exit_code == 0
-    assert same_weights(whole, place / "killed")
-    assert without_times(whole) == without_times(place / "killed")
-
-
-def test_a_run_that_is_asked_to_stop_ends_after_its_step_and_goes_on_from_there(place, whole, monkeypatch):
-    learn, steps = HandModule.training_step, []
-
-    def asked_in_the_middle_of_an_epoch(self, batch, index):
-        steps.append(self.global_step)
-        if len(steps) == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return learn(self, batch, index)
-
-    monkeypatch.setattr(HandModule, "training_step", asked_in_the_middle_of_an_epoch)
-    stopped = train(place, "stopped")
-    assert stopped.exit_code == 130
-    assert "the same line goes on" in stopped.output
-    assert json.loads((place / "stopped" / "run.json").read_text())["state"] == "stopped"
-    assert train(place, "stopped", "--workers", "1").exit_code == 0
-    assert steps == [*range(10), *range(10)], "no step is made twice"
-    assert same_weights(whole, place / "stopped")
-    assert without_times(whole) == without_times(place / "stopped")
-
-
 def test_a_finished_run_is_not_trained_again(place, whole):
     before = (whole / "fold-0" / "weights.safetensors").stat().st_mtime_ns
     assert train(place, "whole").exit_code == 0
     assert (whole / "fold-0" / "weights.safetensors").stat().st_mtime_ns == before
-
-
-def test_two_processes_learn_what_one_does(place):
-    (place / "plain.yaml").write_text(PLAIN_RECIPE)
-    process = start(place, "two", "--devices", "2", recipe="plain")
-    assert train(place, "one", recipe="plain").exit_code == 0
-    output = process.communicate(timeout=200)
-    assert process.returncode == 0, output
-    one, two = place / "one", place / "two"
-    for name in ("train_loss", "val_mae_months"):
-        curves = [[float(row[name]) for row in rows(run / "fold-0" / "metrics.csv")] for run in (one, two)]
-        assert curves[1] == pytest.approx(curves[0], rel=1e-3)
-    metrics = [json.loads((run / "metrics.json").read_text()) for run in (one, two)]
-    for films in ("out_of_fold", "test"):
-        assert metrics[1][films]["n"] == metrics[0][films]["n"]
-        assert metrics[1][films]["model"]["mae"] == pytest.approx(metrics[0][films]["model"]["mae"], rel=1e-3)
-    assert json.loads((two / "run.json").read_text())["machine"]["devices"] == 2
 
 
 def test_a_study_whose_split_leaks_is_not_trained_on(place, tmp_path):

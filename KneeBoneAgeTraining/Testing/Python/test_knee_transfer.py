@@ -23,7 +23,6 @@ from KneeBoneAgeLib.segmentation import DEFAULT_CONFIG, FinderNetwork, Finding
 from KneeBoneAgeTrainingLib.cohort.records import StudyError
 from KneeBoneAgeTrainingLib.cohort.study import open_study
 from KneeBoneAgeTrainingLib.export import export_run
-from KneeBoneAgeTrainingLib.hand.job import Machine
 from KneeBoneAgeTrainingLib.hand.weights import save_fold
 from KneeBoneAgeTrainingLib.knee import pictures as knee_pictures
 from KneeBoneAgeTrainingLib.knee import results as knee_results
@@ -42,8 +41,9 @@ from KneeBoneAgeTrainingLib.knee.start import TEACHER, Start
 from KneeBoneAgeTrainingLib.knee.transfer import transfer
 from KneeBoneAgeTrainingLib.recipes import HandRecipe, RecipeError, dump_recipe
 from KneeBoneAgeTrainingLib.runs.loop import Stopped, StopRequest
+from KneeBoneAgeTrainingLib.runs.machine import Machine
 from KneeBoneAgeTrainingLib.runs.progress import Reporter
-from KneeBoneAgeTrainingLib.runs.record import FILMS_CSV, RunError, begin, open_run, read_rows, write_table
+from KneeBoneAgeTrainingLib.runs.record import FILMS_CSV, RunError, begin, read_rows, write_table
 from KneeBoneAgeTrainingLib.teachers import Inputs, build_teacher
 from KneeBoneAgeTrainingLib.transfer_command import app
 
@@ -227,13 +227,16 @@ def test_batches_hold_every_knee_once_an_epoch_with_its_own_spread(study, tmp_pa
     rows = np.flatnonzero(taught.fold >= 0)[:12]
     recipe = TINY.training(len(rows), 0)
     lesson = Lesson.of(recipe, TINY, taught, rows, None)
-    first, again = (list(StudentBatches(lesson, recipe, 0)) for _ in range(2))
+    epoch = range(recipe.epoch_steps)
+    first, again = ([StudentBatches(lesson, recipe)[step] for step in epoch] for _ in range(2))
     seen = torch.cat([batch["label"] for batch in first]).numpy()
     assert np.array_equal(np.sort(seen), np.sort(taught.cache.labels.assigned_months[rows]))
     spread = torch.cat([batch["label_sd"] for batch in first]).numpy()
     expected = dict(zip(taught.cache.labels.assigned_months, taught.sd_months, strict=True))
     assert [expected[label] for label in seen] == list(spread)
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(first, again, strict=True))
+    shares = [StudentBatches(lesson, recipe, rank, 3)[step] for step in epoch for rank in range(3)]
+    assert torch.equal(torch.cat([batch["label"] for batch in shares]), torch.from_numpy(seen))
 
 
 def test_crops_are_coarsened_and_inverted_as_often_as_wanted():
@@ -348,27 +351,6 @@ def test_the_same_line_again_does_nothing_and_another_label_is_refused(study, fi
     assert (finished.folder / "fold-0" / "weights.safetensors").stat().st_mtime_ns == before
     with pytest.raises(RunError, match="label"):
         run_job(replace(job, label="pseudo"))
-
-
-def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(study, tmp_path):
-    whole = run_job(job_of(study, tmp_path / "whole", folds=(0,)))
-    stop = StopRequest()
-
-    class Impatient(Reporter):
-        def step(self, made, in_all, **changes):
-            if made == 3 and not stop:
-                stop.ask()
-
-    job = job_of(study, tmp_path / "stopped", folds=(0,))
-    with pytest.raises(Stopped):
-        transfer(job, Impatient(), stop)
-    stopped = open_run(tmp_path / "stopped")
-    assert stopped.state == "stopped"
-    assert len(read_rows(stopped.folder / "fold-0" / "metrics.csv")) == 1
-    run_job(job)
-    first, second = (load_file(run.folder / "fold-0" / "weights.safetensors") for run in (whole, stopped))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not (stopped.folder / "fold-0" / "last.ckpt").exists()
 
 
 # --- the bundle
