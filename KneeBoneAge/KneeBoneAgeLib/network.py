@@ -9,14 +9,14 @@ missing: without an age the prior is the marginal one, without a sex both are su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from .readers import MapReader, PointReader, Points
 
 FEMALE, MALE, UNKNOWN_SEX = 0, 1, 2
 MONTHS_MAX = 240.0
@@ -31,16 +31,18 @@ def encode_sex(sex: str | None) -> int:
 class AgeNetworkConfig:
     """Everything that rebuilds an `AgeNetwork`; JSON-able by `to_json` and back by `from_json`.
 
-    `backbone_options` are timm's own keyword arguments; `image_size` is the side of the crop in pixels, `field` the
-    share of it, around the joint, that is looked at. `map_channels` are what the last stages' maps are squeezed to
-    before they are read place by place (none: they are not), `map_features` what is read from them, `map_rank` of what
-    rank that reading is (0: full; a finished network is stored smaller with less). `points` is how
-    many landmarks are found (none: no landmarks), `point_width` and `point_features` size their reader.
+    `backbone_options` are timm's own keyword arguments; beside the readers one block in the last stage is enough.
+    `image_size` is the side of the crop in pixels, `field` the share of it, around the joint, that is looked at.
+    `map_channels` are what the last stages' maps are squeezed to before they are read place by place (none: they are
+    not), `map_features` what is read from them, `map_rank` of what rank that reading is (0: full; a finished network is
+    stored smaller with less). `points` is how many landmarks are found (none: no landmarks); `point_width`,
+    `point_features` and `point_hidden` (0: a linear layer) size their reader, `close_hidden` what it reads of the
+    picture's own pixels around each landmark (0: nothing).
     """
 
     backbone: str = "convnext_atto"
     backbone_options: dict[str, Any] = field(
-        default_factory=lambda: {"ls_init_value": None, "act_layer": "relu"}
+        default_factory=lambda: {"ls_init_value": None, "act_layer": "relu", "depths": [2, 2, 6, 1]}
     )
     image_size: int = 200
     field: float = 0.8
@@ -51,9 +53,11 @@ class AgeNetworkConfig:
     map_channels: tuple[int, ...] = (8, 40)
     map_features: int = 128
     map_rank: int = 0
-    points: int = 48
+    points: int = 31
     point_width: int = 32
-    point_features: int = 160
+    point_features: int = 192
+    point_hidden: int = 256
+    close_hidden: int = 24
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "map_channels": list(self.map_channels)}
@@ -61,7 +65,7 @@ class AgeNetworkConfig:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AgeNetworkConfig:
         """What `to_json` gave; a part that is not named is one that this network does not have."""
-        absent = {"map_channels": (), "points": 0, "field": 1.0}
+        absent = {"map_channels": (), "points": 0, "field": 1.0, "point_hidden": 0, "close_hidden": 0}
         known = {**absent, **values}
         return cls(**{**known, "map_channels": tuple(known["map_channels"])})
 
@@ -79,107 +83,6 @@ def spline_basis(bins: int, knots: int) -> Tensor:
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = (2 - distance).clamp(min=0) ** 3 / 6
     return torch.where(distance < 1, near, far)
-
-
-class MapReader(nn.Module):
-    """Maps of the last stages → features (B, F) that know where in the crop something was seen.
-
-    Pooling forgets the place, and most of what matures at the knee is a breadth, a height or a line at a known
-    place of an aligned crop. Each map is normalised, squeezed to few channels and read by one linear layer.
-    """
-
-    def __init__(
-        self,
-        channels: Sequence[int],
-        cells: Sequence[int],
-        squeezed: Sequence[int],
-        features: int,
-        rank: int = 0,
-    ) -> None:
-        super().__init__()
-        self.cells = list(cells)
-        self.squeeze = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(1, wide), nn.Conv2d(wide, narrow, 1), nn.ReLU())
-            for wide, narrow in zip(channels, squeezed, strict=True)
-        )
-        read = sum(narrow * side**2 for narrow, side in zip(squeezed, cells, strict=True))
-        self.linear: nn.Module = nn.Linear(read, features)
-        if rank:
-            self.linear = nn.Sequential(nn.Linear(read, rank, bias=False), nn.Linear(rank, features))
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps (B, C, S, S), one a stage; of another side than trained with they are resampled."""
-        places = []
-        for squeeze, side, one in zip(self.squeeze, self.cells, maps, strict=True):
-            narrow = squeeze(one)
-            if narrow.shape[-1] != side:
-                narrow = functional.interpolate(narrow, (side, side), mode="bilinear", align_corners=False)
-            places.append(narrow.flatten(1))
-        return torch.relu(self.linear(torch.cat(places, 1)))
-
-
-@dataclass(frozen=True)
-class Points:
-    """Where landmarks were found: `places` (B, P, 2) as (x, y), -1 to 1 across the crop, and `log_share`
-    (B, P, cells): how likely each cell of a grid of `side` x `side` over the window is to hold one."""
-
-    places: Tensor
-    log_share: Tensor
-    side: int
-
-
-class PointReader(nn.Module):
-    """Maps of all stages → landmarks, and features (B, F) of where they lie and what they look like.
-
-    A coarse-to-fine sum of the maps gives one heat-map a landmark; its soft maximum is the place to a fraction of a
-    cell. The network gets the places, the shape coordinates of Bookstein (1986) on the femoral metaphysis (its two
-    edges are the first two landmarks), which no shift, turn or scale changes, and the maps' values at the places.
-    """
-
-    DESCRIBED = 8
-
-    def __init__(self, channels: Sequence[int], points: int, width: int, features: int) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(1, wide), nn.Conv2d(wide, width, 1)) for wide in channels
-        )
-        self.merge = nn.Conv2d(width, width, 3, padding=1)
-        self.heat = nn.Conv2d(width, points, 1)
-        self.describe = nn.Conv2d(width, self.DESCRIBED, 1)
-        self.linear = nn.Linear(points * (5 + self.DESCRIBED), features)
-
-    def forward(self, maps: Sequence[Tensor], field: float) -> tuple[Tensor, Points]:
-        """Maps (B, C, S, S), fine to coarse, of a window of `field` crops."""
-        merged: Tensor | None = None
-        for lateral, one in zip(reversed(self.lateral), reversed(maps), strict=True):
-            here = lateral(one)
-            if merged is not None:
-                here = here + functional.interpolate(
-                    merged, here.shape[-2:], mode="bilinear", align_corners=False
-                )
-            merged = here
-        assert merged is not None
-        merged = torch.relu(self.merge(torch.relu(merged)))
-        log_share = torch.log_softmax(4 * self.heat(merged).flatten(2), dim=-1)
-        share = log_share.exp()
-        side = merged.shape[-1]
-        along = ((torch.arange(side, device=share.device) + 0.5) * (2 / side) - 1) * field
-        grid = torch.stack([along.repeat(side), along.repeat_interleave(side)], dim=-1)
-        places = share @ grid
-        looks = share @ self.describe(merged).flatten(2).transpose(1, 2)
-        surest = share.amax(-1, keepdim=True)
-        read = torch.cat([4 * places, 4 * shape_coordinates(places), looks, surest], dim=-1)
-        return torch.relu(self.linear(read.flatten(1))), Points(places, log_share, side)
-
-
-def shape_coordinates(places: Tensor) -> Tensor:
-    """Points (B, P, 2) → (B, P, 2) in the frame whose baseline goes from point 0 at (-0.5, 0) to 1 at (0.5, 0)."""
-    base = places[:, 1] - places[:, 0]
-    away = places - (places[:, :1] + places[:, 1:2]) / 2
-    square = (base**2).sum(-1)[:, None] + 0.02  # keeps what is not yet found from growing without bounds
-    along = (away * base[:, None]).sum(-1) / square
-    across = (away[..., 1] * base[:, None, 0] - away[..., 0] * base[:, None, 1]) / square
-    return torch.stack([along, across], dim=-1)
 
 
 class LikelihoodHead(nn.Module):
@@ -302,7 +205,12 @@ class AgeNetwork(nn.Module):
             config.map_rank,
         ) if config.map_channels else None  # fmt: skip
         self.point_reader = PointReader(
-            [stage["num_chs"] for stage in stages], config.points, config.point_width, config.point_features
+            [stage["num_chs"] for stage in stages],
+            config.points,
+            config.point_width,
+            config.point_features,
+            config.close_hidden,
+            config.point_hidden,
         ) if config.points else None  # fmt: skip
         self.feature_count += config.map_features * bool(config.map_channels)
         self.feature_count += config.point_features * bool(config.points)
@@ -328,7 +236,7 @@ class AgeNetwork(nn.Module):
         if self.map_reader is not None:
             features.append(self.map_reader(maps[len(maps) - len(self.config.map_channels) :]))
         if self.point_reader is not None:
-            read, points = self.point_reader(maps, window / side)
+            read, points = self.point_reader(image, maps, window / side)
             features.append(read)
         return torch.cat(features, dim=1), points
 

@@ -77,7 +77,9 @@ class AgeModule(lightning.LightningModule):
         super().__init__()
         self.recipe = recipe
         self.network = AgeNetwork(recipe.network)
-        self.indicator_head = nn.Linear(self.network.feature_count, indicators + maturities)
+        self.indicator_head = nn.Linear(self.network.feature_count, indicators)
+        # Girls' and boys' clocks differ: what a picture shows means one maturity in a girl, another in a boy.
+        self.maturity_head = nn.Linear(self.network.feature_count, 2 * maturities)
         self.knee_head = nn.Linear(self.network.feature_count, 1)
         self.hold_still()
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -89,17 +91,37 @@ class AgeModule(lightning.LightningModule):
             self.network.backbone.stem.requires_grad_(False)
             for stage in self.network.backbone.stages[: self.recipe.frozen_stages]:
                 stage.requires_grad_(False)
-            if self.network.point_reader is not None:
-                # PyTorch's GroupNorm crashes on a CPU when its weights want a gradient and its input does not.
-                for lateral in self.network.point_reader.lateral[: self.recipe.frozen_stages]:
-                    next(lateral.children()).requires_grad_(False)
+            for stage, norm in self._stage_norms():
+                if stage < self.recipe.frozen_stages:
+                    # PyTorch's GroupNorm crashes on a CPU when its weights want a gradient and its input does not.
+                    norm.requires_grad_(False)
+
+    def _stage_norms(self) -> list[tuple[int, nn.Module]]:
+        """The first layer of what reads a stage's map, with the stage's number."""
+        network, stages = self.network, len(self.network.backbone.stages)
+        readers: list[nn.Module] = []
+        if network.point_reader is not None:
+            readers += network.point_reader.lateral
+        found = [(stage, next(reader.children())) for stage, reader in enumerate(readers)]
+        if network.map_reader is not None:
+            squeeze = network.map_reader.squeeze
+            first = stages - len(squeeze)
+            found += [(first + i, next(reader.children())) for i, reader in enumerate(squeeze)]
+        return found
 
     def start_from(self, other: AgeModule) -> None:
         """Take over the averaged weights and the training heads of another run."""
         self.network.load_state_dict(other.averaged.state_dict())
         self.averaged.load_state_dict(other.averaged.state_dict())
         self.indicator_head.load_state_dict(other.indicator_head.state_dict())
+        self.maturity_head.load_state_dict(other.maturity_head.state_dict())
         self.knee_head.load_state_dict(other.knee_head.state_dict())
+
+    def read_indicators(self, features: Tensor, sex: Tensor) -> Tensor:
+        """Features (B, F), sex (B,) 0 F, 1 M → indicators and, of that sex, maturities, (B, I + M)."""
+        either = self.maturity_head(features).view(len(features), 2, -1)
+        own = either[torch.arange(len(sex), device=sex.device), sex.clamp(max=1)]
+        return torch.cat([self.indicator_head(features), own], dim=1)
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of a batch: age with and without chronological age, indicators, knee or not; their sum."""
@@ -119,7 +141,7 @@ class AgeModule(lightning.LightningModule):
         found = {
             "with_age": age_loss(batch["age_months"]),
             "without_age": age_loss(nowhere),
-            "indicators": masked_smooth_l1(self.indicator_head(features), batch["indicators"]),
+            "indicators": masked_smooth_l1(self.read_indicators(features, batch["sex"]), batch["indicators"]),
             "knee": functional.binary_cross_entropy_with_logits(
                 self.knee_head(features)[:, 0], batch["knee"].float()
             ),

@@ -143,8 +143,8 @@ def new_module(recipe: Recipe, parts: Sequence[Part]) -> AgeModule:
 def load_module(folder: Path) -> AgeModule:
     """The finished module of a run's folder."""
     state = load_file(folder / "module.safetensors")
-    outputs = state["indicator_head.weight"].shape[0]
-    module = AgeModule(Recipe.load(folder / "recipe.json"), outputs, 0)
+    indicators, clocks = (len(state[f"{name}_head.bias"]) for name in ("indicator", "maturity"))
+    module = AgeModule(Recipe.load(folder / "recipe.json"), indicators, clocks // 2)
     module.load_state_dict(state)
     return module
 

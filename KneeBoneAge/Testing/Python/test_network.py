@@ -12,13 +12,11 @@ from KneeBoneAgeLib.network import (
     AgeNetwork,
     AgeNetworkConfig,
     AgePrior,
-    MapReader,
-    PointReader,
     encode_sex,
-    shape_coordinates,
     spline_basis,
     with_map_rank,
 )
+from KneeBoneAgeLib.readers import CloseLook, MapReader, PointReader, shape_coordinates
 
 SMALL = AgeNetworkConfig(
     backbone_options={"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16], "ls_init_value": None}, image_size=64
@@ -136,6 +134,7 @@ def test_the_map_reader_tells_places_apart_that_pooling_cannot():
 
 def test_a_bundle_made_before_there_was_a_map_reader_still_builds_its_network(network, images):
     later = ("map_channels", "map_features", "points", "point_width", "point_features", "field")
+    later += ("point_hidden", "close_hidden")
     old = {name: value for name, value in SMALL.to_json().items() if name not in later}
     plain = AgeNetwork(AgeNetworkConfig.from_json(old))
     assert plain.map_reader is None
@@ -210,6 +209,39 @@ def test_a_landmark_lies_where_its_heat_is_in_the_frame_of_the_whole_crop():
         reader.heat.weight[0, 0] = 20
         hot = torch.zeros(1, 4, 10, 10)
         hot[0, 0, 1, 7] = 30  # row 1, column 7 of the window's ten cells
-        _, found = reader([hot], field=0.8)
+        _, found = reader(torch.zeros(1, 1, 40, 40), [hot], field=0.8)
     assert found.places[0, 0].tolist() == pytest.approx([0.8 * 0.5, -0.8 * 0.7], abs=0.01)
     assert found.places[0, 1].tolist() == pytest.approx([0, 0], abs=1e-5)  # no hint: the middle
+
+
+def test_the_pixels_around_a_landmark_place_an_edge_to_a_fraction_of_a_pixel():
+    torch.manual_seed(0)
+    side = 48
+    look = CloseLook(points=1, hidden=8, described=4)
+    optimizer = torch.optim.AdamW(look.parameters(), lr=0.01)
+
+    def batch(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        edge = torch.rand(count) - 0.5  # where the picture turns bright, -1 to 1 across it
+        x = (torch.arange(side) + 0.5) * (2 / side) - 1
+        picture = torch.sigmoid((x - edge[:, None]) * side / 2).view(count, 1, 1, side)
+        picture = picture.expand(count, 1, side, side) + 0.05 * torch.randn(count, 1, side, side)
+        truth = torch.stack([edge, torch.zeros(count)], dim=-1)[:, None]
+        return picture, truth + 12 / side * (torch.rand(count, 1, 2) - 0.5) * torch.tensor([1.0, 0.0]), truth
+
+    picture, near, truth = batch(64)
+    correction, description = look(picture, near)
+    assert correction.abs().max() == 0  # it starts with no say
+    assert description.shape == (64, 1, 4)
+    for _ in range(200):
+        picture, near, truth = batch(64)
+        loss = (near + look(picture, near)[0] - truth).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        picture, near, truth = batch(200)
+        before, after = (
+            (p - truth)[..., 0].abs().mean() * side / 2 for p in (near, near + look(picture, near)[0])
+        )
+    assert before > 1.2  # pixels
+    assert after < 0.3

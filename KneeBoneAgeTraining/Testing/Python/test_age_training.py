@@ -14,7 +14,7 @@ from KneeBoneAgeLib.phantom.children import draw_children
 from KneeBoneAgeLib.phantom.scenes import knee_view
 from KneeBoneAgeLib.refusal import KneeGate
 from KneeBoneAgeTrainingLib import age_training, batches
-from KneeBoneAgeTrainingLib.age_module import label_loss, masked_smooth_l1, point_loss
+from KneeBoneAgeTrainingLib.age_module import AgeModule, label_loss, masked_smooth_l1, point_loss
 from KneeBoneAgeTrainingLib.age_training import pretrain, train_fold
 from KneeBoneAgeTrainingLib.augmentation import Jitter, cut_out, moved, places
 from KneeBoneAgeTrainingLib.batches import Batches, Part
@@ -313,6 +313,19 @@ def test_unknown_landmarks_and_those_outside_of_the_window_are_not_learnt():
     far = point_loss(points, truth, 0.8)
     near = point_loss(Points(torch.full((2, 3, 2), 0.1), points.log_share, side), truth, 0.8)
     assert 0 < near < far
+
+
+def test_maturities_are_read_by_the_clock_of_the_childs_own_sex():
+    torch.manual_seed(0)
+    module = AgeModule(TINY, indicators=3, maturities=2)
+    features = torch.randn(1, module.network.feature_count)
+    girl, boy = (module.read_indicators(features, torch.tensor([sex]))[0] for sex in (0, 1))
+    assert girl.shape == (5,)
+    assert torch.equal(girl[:3], boy[:3])
+    assert not torch.isclose(girl[3:], boy[3:]).any()
+    girl[3:].sum().backward()
+    learnt = module.maturity_head.weight.grad.abs().sum(1)
+    assert (learnt > 0).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("setting", [{"texture": 0.1}, {"lines": 6.0}, {"clouds": 0.1}])

@@ -1,0 +1,164 @@
+"""How the age network reads the maps of its backbone: place by place, and at landmarks.
+
+Pooling forgets the place, and most of what matures at the knee is a breadth, a height or a line at a known place of an
+aligned crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class MapReader(nn.Module):
+    """Maps of the last stages → features (B, F) that know where in the crop something was seen.
+
+    Pooling forgets the place, and most of what matures at the knee is a breadth, a height or a line at a known
+    place of an aligned crop. Each map is normalised, squeezed to few channels and read by one linear layer.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        cells: Sequence[int],
+        squeezed: Sequence[int],
+        features: int,
+        rank: int = 0,
+    ) -> None:
+        super().__init__()
+        self.cells = list(cells)
+        self.squeeze = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(1, wide), nn.Conv2d(wide, narrow, 1), nn.ReLU())
+            for wide, narrow in zip(channels, squeezed, strict=True)
+        )
+        read = sum(narrow * side**2 for narrow, side in zip(squeezed, cells, strict=True))
+        self.linear: nn.Module = nn.Linear(read, features)
+        if rank:
+            self.linear = nn.Sequential(nn.Linear(read, rank, bias=False), nn.Linear(rank, features))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, C, S, S), one a stage; of another side than trained with they are resampled."""
+        places = []
+        for squeeze, side, one in zip(self.squeeze, self.cells, maps, strict=True):
+            narrow = squeeze(one)
+            if narrow.shape[-1] != side:
+                narrow = functional.interpolate(narrow, (side, side), mode="bilinear", align_corners=False)
+            places.append(narrow.flatten(1))
+        return torch.relu(self.linear(torch.cat(places, 1)))
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where landmarks were found: `places` (B, P, 2) as (x, y), -1 to 1 across the crop, and `log_share`
+    (B, P, cells): how likely each cell of a grid of `side` x `side` over the window is to hold one."""
+
+    places: Tensor
+    log_share: Tensor
+    side: int
+
+
+class PointReader(nn.Module):
+    """Maps of all stages → landmarks, and features (B, F) of where they lie and what they look like.
+
+    A coarse-to-fine sum of the maps gives one heat-map a landmark; its soft maximum is the place to a fraction of a
+    cell. With `close` hidden units a second, `CloseLook`, corrects the place by the picture's own pixels, since cells
+    are too coarse to place an edge. The network gets the places, the shape coordinates of Bookstein (1986) on the
+    femoral metaphysis (its two edges are the first two landmarks), which no shift, turn or scale changes, and what the
+    maps and the pixels show at the places. With `hidden` units they are read by a perceptron of two hidden layers:
+    what matures are ratios of distances, which no linear layer makes of coordinates.
+    """
+
+    DESCRIBED = 8
+
+    def __init__(
+        self, channels: Sequence[int], points: int, width: int, features: int, close: int = 0, hidden: int = 0
+    ) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.GroupNorm(1, wide), nn.Conv2d(wide, width, 1)) for wide in channels
+        )
+        self.merge = nn.Conv2d(width, width, 3, padding=1)
+        self.heat = nn.Conv2d(width, points, 1)
+        self.describe = nn.Conv2d(width, self.DESCRIBED, 1)
+        self.close = CloseLook(points, close, self.DESCRIBED) if close else None
+        described = self.DESCRIBED * (2 if close else 1)
+        self.linear: nn.Module = nn.Linear(points * (5 + described), hidden or features)
+        if hidden:
+            self.linear = nn.Sequential(
+                self.linear, nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, features)
+            )
+
+    def forward(self, image: Tensor, maps: Sequence[Tensor], field: float) -> tuple[Tensor, Points]:
+        """Window (B, 1, W, W) of `field` crops and its maps (B, C, S, S), fine to coarse."""
+        merged: Tensor | None = None
+        for lateral, one in zip(reversed(self.lateral), reversed(maps), strict=True):
+            here = lateral(one)
+            if merged is not None:
+                here = here + functional.interpolate(
+                    merged, here.shape[-2:], mode="bilinear", align_corners=False
+                )
+            merged = here
+        assert merged is not None
+        merged = torch.relu(self.merge(torch.relu(merged)))
+        log_share = torch.log_softmax(4 * self.heat(merged).flatten(2), dim=-1)
+        share = log_share.exp()
+        side = merged.shape[-1]
+        along = (torch.arange(side, device=share.device) + 0.5) * (2 / side) - 1
+        grid = torch.stack([along.repeat(side), along.repeat_interleave(side)], dim=-1)
+        places = share @ grid
+        looks = [share @ self.describe(merged).flatten(2).transpose(1, 2), share.amax(-1, keepdim=True)]
+        if self.close is not None:
+            correction, seen = self.close(image, places.detach())
+            places = places + correction
+            looks.append(seen)
+        places = places * field
+        read = torch.cat([4 * places, 4 * shape_coordinates(places), *looks], dim=-1)
+        return torch.relu(self.linear(read.flatten(1))), Points(places, log_share, side)
+
+
+class CloseLook(nn.Module):
+    """The picture's pixels around each landmark → how far beside the place it lies, and what it looks like (B, P, D).
+
+    Each landmark has a perceptron of its own. It starts with no correction."""
+
+    PATCH_PX = 16
+
+    def __init__(self, points: int, hidden: int, described: int) -> None:
+        super().__init__()
+        pixels = self.PATCH_PX**2
+        self.hidden = nn.Parameter(torch.randn(points, pixels, hidden) * pixels**-0.5)
+        self.hidden_bias = nn.Parameter(torch.zeros(points, 1, hidden))
+        self.out = nn.Parameter(torch.randn(points, hidden, 2 + described) * hidden**-0.5)
+        self.out_bias = nn.Parameter(torch.zeros(points, 1, 2 + described))
+        with torch.no_grad():
+            self.out[..., :2] = 0.0
+
+    def forward(self, image: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Window (B, 1, W, W) and places (B, P, 2), -1 to 1 across it → correction (B, P, 2), description."""
+        batch, points = places.shape[:2]
+        pitch = 2 / image.shape[-1]
+        offsets = (torch.arange(self.PATCH_PX, device=image.device) - (self.PATCH_PX - 1) / 2) * pitch
+        square = torch.stack(torch.meshgrid(offsets, offsets, indexing="xy"), dim=-1).view(1, 1, -1, 2)
+        patch = functional.grid_sample(
+            image, places[:, :, None] + square, mode="bilinear", padding_mode="border", align_corners=False
+        )[:, 0]
+        patch = patch - patch.mean(-1, keepdim=True)
+        patch = patch / (patch.std(-1, keepdim=True) + 0.05)
+        # (P, B, …): every landmark's own weights
+        hidden = functional.gelu(torch.baddbmm(self.hidden_bias, patch.transpose(0, 1), self.hidden))
+        out = torch.baddbmm(self.out_bias, hidden, self.out).transpose(0, 1)
+        return 4 * pitch * out[..., :2], out[..., 2:]
+
+
+def shape_coordinates(places: Tensor) -> Tensor:
+    """Points (B, P, 2) → (B, P, 2) in the frame whose baseline goes from point 0 at (-0.5, 0) to 1 at (0.5, 0)."""
+    base = places[:, 1] - places[:, 0]
+    away = places - (places[:, :1] + places[:, 1:2]) / 2
+    square = (base**2).sum(-1)[:, None] + 0.02  # keeps what is not yet found from growing without bounds
+    along = (away * base[:, None]).sum(-1) / square
+    across = (away[..., 1] * base[:, None, 0] - away[..., 0] * base[:, None, 1]) / square
+    return torch.stack([along, across], dim=-1)
