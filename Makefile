@@ -17,7 +17,7 @@ help:
 	@echo "make test     install, then run all tests"
 	@echo "make check    lint, format and types"
 	@echo "make bundle   train the shipped bundle again (resumable; about 2.5 hours on 2 cores)"
-	@echo "make bench    what an estimate costs, as ratios"
+	@echo "make bench    what an estimate and the feeding of a training cost, as ratios"
 	@echo "make clean    remove what the others made"
 
 demo: $(CORE)
@@ -42,6 +42,7 @@ bundle: $(ALL)
 bench: $(ALL)
 	$(BIN)/python Testing/bench.py
 	$(BIN)/python Testing/bench_module.py
+	$(BIN)/python Testing/bench_training.py
 
 clean:
 	rm -rf $(VENV) demo demo-training build dist Testing/Output .pytest_cache .mypy_cache .ruff_cache *.egg-info

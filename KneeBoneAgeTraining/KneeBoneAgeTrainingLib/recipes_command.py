@@ -24,11 +24,15 @@ def recipes(context: typer.Context) -> None:
 
     hands = [load_recipe(path) for path in shipped_recipes().values()]
     knees = [load_knee_recipe(path) for path in shipped_knee_recipes().values()]
-    width = max(len(recipe.name) for recipe in (*hands, *knees))
-    for title, found in (("Hand models (train):", hands), ("Knee models (knee-transfer):", knees)):
+    said = {
+        "Hand models (train):": [(one.name, one.description, one.reference) for one in hands],
+        "Knee models (knee-transfer):": [(one.name, one.description, one.reference) for one in knees],
+    }
+    width = max(len(name) for found in said.values() for name, _, _ in found)
+    for title, found in said.items():
         print(title)
-        for recipe in found:
-            print(f"  {recipe.name:<{width}}  {recipe.description} {recipe.reference}".rstrip())
+        for name, description, reference in found:
+            print(f"  {name:<{width}}  {description} {reference}".rstrip())
 
 
 @recipes_app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..cohort.study import STUDY, Study
 from ..recipes import HandRecipe, dump_recipe
-from ..runs.machine import Machine
+from ..runs.machine import Machine, cores
 from ..runs.record import (
     FILMS_CSV,
     FOLDS_CSV,
@@ -129,7 +128,7 @@ def begin_run(job: Job, films: Sequence[Sequence[HandFilm]], folds: Sequence[int
             "data": "phantom" if any(is_phantom(study) for study in job.studies) else "",
             "seed": job.recipe.seed,
             "options": {"folds": list(folds), "device": job.machine.device},
-            "machine": {**asdict(job.machine), "cores": os.cpu_count(), "torch": torch.__version__},
+            "machine": {**asdict(job.machine), "cores": cores(), "torch": torch.__version__},
             **this_process(),
             "finished": None,
             "error": None,

@@ -271,7 +271,11 @@ class PictureCache:
 
 def _make(job: tuple[HandFilm, Path], image_size: tuple[int, int]) -> None:
     film, path = job
-    picture = prepare_picture(film, image_size)
+    write_picture(path, prepare_picture(film, image_size))
+
+
+def write_picture(path: Path, picture: HandPicture) -> None:
+    """Keep a picture; `load_picture` gives it back. Written whole or not at all."""
     content = io.BytesIO()
     np.savez(
         content,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from KneeBoneAgeLib.bundle import current_preprocessing, default_bundle_path
 
 from ..cohort.study import Study
 from ..hand.job import HELD_APART, FoldRows, is_phantom
-from ..runs.machine import Machine
+from ..runs.machine import Machine, cores
 from ..runs.record import (
     FILMS_CSV,
     FOLDS_CSV,
@@ -138,7 +137,7 @@ def begin_run(job: KneeJob, pseudo: PseudoLabels | None, folds: Sequence[int]) -
             "seed": job.recipe.seed,
             "options": {"folds": list(folds), "device": job.machine.device},
             "command": job.command,
-            "machine": {**asdict(job.machine), "cores": os.cpu_count(), "torch": torch.__version__},
+            "machine": {**asdict(job.machine), "cores": cores(), "torch": torch.__version__},
             **this_process(),
             "finished": None,
             "error": None,

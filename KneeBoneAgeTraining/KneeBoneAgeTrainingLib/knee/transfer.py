@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -41,7 +40,7 @@ from ..prior_training import fit_prior
 from ..recipe import Recipe
 from ..runs.lock import locked
 from ..runs.loop import Stopped, StopRequest
-from ..runs.machine import is_main_process
+from ..runs.machine import cores, is_main_process
 from ..runs.progress import Reporter
 from ..runs.record import Run, RunError, open_run, write_json
 from ..runs.sitting import sitting
@@ -145,7 +144,7 @@ def _prepared(job: KneeJob, reporter: Reporter, stop: StopRequest) -> PreparedKn
 
 def _processes(job: KneeJob) -> int:
     """How many prepare crops or draw: this one only waits meanwhile, so that its core is free too."""
-    return min(job.machine.workers + 1, os.cpu_count() or 1) if job.machine.workers else 1
+    return min(job.machine.workers + 1, cores()) if job.machine.workers else 1
 
 
 def _keep_finder(job: KneeJob) -> None:

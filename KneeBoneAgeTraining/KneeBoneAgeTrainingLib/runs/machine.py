@@ -9,6 +9,13 @@ from typing import Any
 import torch
 
 
+def cores() -> int:
+    """Processor cores that this process may use: fewer than there are in a container or under SLURM."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where a run is trained. `device` is auto, cpu, cuda or mps; `devices` of each of `nodes` machines work on it.
@@ -19,7 +26,7 @@ class Machine:
     device: str = "auto"
     devices: int = 1
     nodes: int = 1
-    workers: int = field(default_factory=lambda: max(1, min(8, (os.cpu_count() or 2) - 1)))
+    workers: int = field(default_factory=lambda: max(1, min(8, cores() - 1)))
 
     @property
     def world(self) -> int:

@@ -15,6 +15,9 @@ from .machine import Machine
 
 log = logging.getLogger(__name__)
 
+AHEAD = 4
+"""Batches that each helper prepares ahead."""
+
 
 def new_trainer(
     machine: Machine,
@@ -82,5 +85,6 @@ def step_loader(
         batch_size=None,
         sampler=Steps(lambda: trainer.global_step, steps),
         num_workers=workers,
+        prefetch_factor=AHEAD if workers else None,
         pin_memory=trainer.strategy.root_device.type == "cuda",
     )
