@@ -223,7 +223,7 @@ class Service:
             return choose(seen, request["film"])
         except ValueError as error:  # a typed fact that cannot be
             raise Problem(
-                "usage", "{error}", _("Correct it in the Film section."), error=str(error)
+                "usage", "{reason}", _("Correct it in the Film section."), reason=str(error)
             ) from None
 
     def _seen(self, request: Mapping[str, Any], say: Say) -> Seen:
@@ -309,7 +309,7 @@ def _crops(wanted: Iterable[Any], film: Film) -> list[KneeCrop]:
             ) from None
         except ValueError as error:
             way_out = _("Reset the square or draw a new one.")
-            raise Problem("crop", "{error}", way_out, error=str(error)) from None
+            raise Problem("crop", "{reason}", way_out, reason=str(error)) from None
     if not any(inside_fraction(crop.box_px, film.pixels.shape) > 0 for crop in crops):
         raise Problem(
             "crop",

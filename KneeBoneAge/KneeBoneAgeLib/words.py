@@ -16,21 +16,9 @@ def mark(sentence: str) -> str:
     return sentence
 
 
-_ = mark
-
-MARKED = ("installation", "many_films", "problems", "scene.films", "scene.results", "scene.saliency", "scene.squares",
-          "service", "words")  # fmt: skip
+MARKED = ("installation", "many_films", "problems", "reasons", "scene.films", "scene.results", "scene.saliency",
+          "scene.squares", "service")  # fmt: skip
 """Modules of this library with marked sentences."""
-
-SAID_ELSEWHERE = (
-    _("no frontal knee found on the film: lateral view, another body part, or too little of it"),
-    _("lateral view according to the header; only frontal films are used"),
-    _("blank film: it shows no contrast"),
-    _("most of the crop lies outside of the film; move it onto the knee"),
-    _("what is in the crop does not look like a frontal knee without implants"),
-    _("what is in the crop is unlike anything the networks were trained on"),
-)
-"""Reasons that go into records, which stay English there, and are translated where they are shown."""
 
 _translate: Callable[[str], str] = mark
 
@@ -49,16 +37,26 @@ def speak(translate: Callable[[str], str]) -> None:
 def tell(sentence: str, /, **values: object) -> str:
     """A sentence with its values, ``{name}`` in it; a translation that spoils the placeholders is not used.
 
-    A value named ``reason`` is a sentence itself.
+    A value named ``reason`` is a sentence itself. One of `reasons.REASONS` may have its values in it already.
     """
     if isinstance(values.get("reason"), str):
-        values["reason"] = _translate(str(values["reason"]))
+        values["reason"] = tell(str(values["reason"]))
     if not values:
-        return _translate(sentence)
+        return _tell_whole(sentence)
     try:
         return _translate(sentence).format(**values)
     except (KeyError, IndexError, ValueError):
         return sentence.format(**values)
+
+
+def _tell_whole(sentence: str) -> str:
+    said = _translate(sentence)
+    if said != sentence or _translate is mark:
+        return said
+    from .reasons import known_reason
+
+    found = known_reason(sentence)
+    return tell(found[0], **found[1]) if found and found[1] else sentence
 
 
 def files() -> list[Path]:

@@ -7,6 +7,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from KneeBoneAgeLib.words import tell
+
 from .installing import Installer
 from .panel import Panel, Task, report
 from .wording import say
@@ -50,7 +52,7 @@ class ModelPanel(Panel):
             self._list(cards)
         card = module.logic.card
         self._choose(card)
-        text = (card.get("card") or card.get("error", "")) if card else ""
+        text = (card.get("card") or tell(card.get("error", ""))) if card else ""
         if text != self.ui.cardText.plainText:
             self.ui.cardText.plainText = text
         self.ui.cardText.visible = bool(text)
@@ -63,11 +65,7 @@ class ModelPanel(Panel):
             say(self.ui.modelStatus)
         self._said_absent = bool(absent)
         if card and card.get("error"):
-            say(
-                self.ui.modelStatus,
-                _("{error}. Choose another model.").format(error=card["error"]),
-                problem=True,
-            )
+            self._tell_damage(card)
 
     def choose(self, path: str) -> None:
         """Use the model in this folder, "" for the default; one that is not listed yet as soon as it is."""
@@ -170,8 +168,16 @@ class ModelPanel(Panel):
         index = self.ui.bundleBox.currentIndex
         if 0 <= index < len(self._shown):
             card = self._shown[index]
+            if card.get("error") and not card.get("is_default"):
+                self._tell_damage(card)
+                self.module.later()  # the one in use is shown again
+                return
             say(self.ui.modelStatus)
             self.module.choose_bundle("" if card.get("is_default") else card["path"])
+
+    def _tell_damage(self, card: dict[str, Any]) -> None:
+        words = _("{error}. Choose another model.")
+        say(self.ui.modelStatus, words.format(error=tell(card["error"])), problem=True)
 
     def _copy(self) -> Request:
         source = self._source

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from .logic import Estimating
 from .worker import Problem
@@ -41,7 +42,7 @@ def _loadOrSay(name: str) -> Any:
     try:
         return loadSample(name)
     except Problem as problem:
-        slicer.util.errorDisplay(str(problem), windowTitle=CATEGORY)
+        slicer.util.errorDisplay(str(problem), windowTitle=_("Knee Bone Age"))
         return []
 
 

@@ -222,3 +222,17 @@ def test_without_the_pytorch_extension_the_panel_says_how_to_get_it(application,
     application.process_events()
     assert "Extensions Manager" in panel.ui.modelStatus.text
     assert not application.answers.boxes
+
+
+def test_a_damaged_model_cannot_be_chosen_and_says_what_is_wrong(application, panel, film, tools):
+    reason = "/models/x/weights.safetensors: missing; copy the bundle again"
+    damaged = {"name": "x", "path": "/models/x", "error": reason, "is_default": False}
+    panel.service.answers["bundles"] = lambda request: {"bundles": [tools.CARD, damaged]}
+    panel.logic.wait(panel.model_panel.ask())
+    application.process_events()
+    panel.ui.bundleBox.currentIndex = 1
+    application.process_events()
+    assert reason in panel.ui.modelStatus.text
+    assert "Choose another model" in panel.ui.modelStatus.text
+    assert panel.ui.bundleBox.currentIndex == 0
+    assert (panel.parameters.model, panel.ui.estimateButton.enabled) == ("", True)

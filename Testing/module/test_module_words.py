@@ -1,15 +1,25 @@
 """Every text that a person reads is in the language of the application, the library's too."""
 
+import ast
 import importlib
+import re
+from pathlib import Path
 
 import pytest
+
+MODULE = Path(__file__).parents[2] / "KneeBoneAge"
+NOT_SHOWN = {"selftest.py"}
+"""What only a tester reads."""
+NAMES = {"The KneeBoneAge contributors", "Knee Bone Age", "school age", "Test passed"}
+NAMES |= {"Skipped, the networks cannot run here: "}
+"""Names, the category that scripts look for, and what the self-test says."""
 
 
 @pytest.fixture
 def language(application, monkeypatch):
     """Another language: every text in angle quotes."""
     i18n = importlib.import_module("slicer.i18n")
-    monkeypatch.setattr(i18n, "translate", lambda context, text: f"«{text}»")
+    monkeypatch.setattr(i18n, "translate", lambda context, text: f"«{text}»" if text else text)
     yield
     importlib.import_module("KneeBoneAgeLib.words").speak(lambda sentence: sentence)
 
@@ -18,6 +28,40 @@ def language(application, monkeypatch):
 def translated(language, application, panel):
     """The panel, opened in that language."""
     return panel
+
+
+def words_of_a_person(tree):
+    """Constants that read as words, with whether a translator finds them; docstrings, logs and errors are left out."""
+    marked, hidden = set(), set()
+    for node in ast.walk(tree):
+        parts = {id(one) for one in ast.walk(node)}
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("_", "translate"):
+                marked |= parts
+            elif called.startswith("logging."):
+                hidden |= parts
+        elif isinstance(node, ast.Assert | ast.Raise) or (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        ):
+            hidden |= parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in hidden:
+            text = re.sub(r"<[^>]*>|&\w+;|\{[^}]*\}", "", node.value)
+            if re.search(r"[A-Za-z]{2,} [A-Za-z]", text) and "=" not in text:
+                yield node.value, id(node) in marked
+
+
+def test_every_text_of_the_panel_is_marked_for_translation():
+    found = {}
+    for file in (MODULE / "KneeBoneAge.py", *sorted((MODULE / "KneeBoneAgeWidgets").glob("*.py"))):
+        if file.name not in NOT_SHOWN:
+            found[file.name] = [
+                text
+                for text, marked in words_of_a_person(ast.parse(file.read_text()))
+                if not marked and text not in NAMES
+            ]
+    assert {name: texts for name, texts in found.items() if texts} == {}
 
 
 def texts(*labels):
@@ -97,6 +141,25 @@ def test_the_reason_of_a_refusal_is_translated_where_it_is_shown_and_english_in_
     application.wait_until(lambda: len(translated.age_panel.cards) == 2, 60)
     assert f"«{reason}»" in translated.age_panel.cards[0].text
     assert scene.result(scene.knees(film)[0])["reason"] == reason
+
+
+def test_reasons_with_values_are_translated_where_they_are_shown(application, translated, tools):
+    reason = "body part HAND according to the header, not a knee"
+    translated.service.answers["find"] = lambda request: {"knees": [], "reason": reason, "notes": []}
+    note = "sex typed as F, the file says M"
+    read = translated.service.answers["read"]
+    translated.service.answers["read"] = lambda request: {**read(request), "notes": [note]}
+    damaged = "/models/x/weights.safetensors: 3 bytes instead of 9: damaged, copy it again"
+    cards = [tools.CARD, {"name": "x", "path": "/models/x", "error": damaged, "is_default": False}]
+    translated.service.answers["bundles"] = lambda request: {"bundles": cards}
+    translated.logic.wait(translated.model_panel.ask())
+    tools.make_film()
+    application.wait_until(lambda: translated.ui.filmStatus.text == f"«{note}»", 60, "the note")
+    translated.ui.findButton.click()
+    application.wait_until(lambda: f"«{reason}»" in translated.ui.kneesStatus.text, 60, "the reason")
+    translated.ui.bundleBox.currentIndex = 1
+    application.process_events()
+    assert f"«{damaged}»" in translated.ui.modelStatus.text
 
 
 def test_what_is_missing_and_the_question_before_installing_are_translated(
