@@ -1,6 +1,7 @@
-"""Train the age networks: pretraining on one cohort, five folds on another, then calibration and gate.
+"""Train the age networks: pretraining on one cohort, its heads, five folds on another, then calibration and gate.
 
     python -m KneeBoneAgeTrainingLib.age_training pretrain --run RUN --cache A --minutes 30
+    python -m KneeBoneAgeTrainingLib.age_training heads    --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training fold 0   --run RUN --cache B --replay A --minutes 6
     python -m KneeBoneAgeTrainingLib.age_training calibrate --run RUN --cache B
 
@@ -32,6 +33,7 @@ from .age_module import AgeModule
 from .batches import Batches, Data, Part, knees_apart, parts_of
 from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
+from .head_training import keep, learn_heads
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
 from .recipe import Recipe
@@ -185,6 +187,19 @@ def pretrain(
     save_file(module.state_dict(), folder / "module.safetensors")
 
 
+def renew_heads(run: Path, cache: CropCache) -> None:
+    """Between the stages: the heads of the pretrained network, learnt again from the same knees (`head_training`)."""
+    folder = run / "heads"
+    if (folder / "module.safetensors").exists():
+        return
+    module = load_module(run / "pretrain")
+    kept = keep(module, cache, knees_apart(cache)[0], module.recipe.seed)
+    learn_heads(module, kept)
+    folder.mkdir(exist_ok=True)
+    module.recipe.save(folder / "recipe.json")
+    save_file(module.state_dict(), folder / "module.safetensors")
+
+
 def train_fold(
     run: Path,
     fold: int,
@@ -205,7 +220,8 @@ def train_fold(
     parts = parts_of(recipe, (cache, others, recipe.label), replay, cache, negatives)
     recipe = settle_recipe(folder, recipe, parts, minutes)
     module = new_module(recipe, parts)
-    module.start_from(load_module(run / "pretrain"))
+    heads = run / "heads"
+    module.start_from(load_module(heads if (heads / "module.safetensors").exists() else run / "pretrain"))
     rng = np.random.default_rng(0)
     train(module, parts, folder, (cache, rng.permutation(own)[: batches.EVALUATED]))
     prediction = predict(module.averaged, cache, own)
@@ -223,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None
     )
-    parser.add_argument("part", choices=["pretrain", "fold", "calibrate"])
+    parser.add_argument("part", choices=["pretrain", "heads", "fold", "calibrate"])
     parser.add_argument("fold", type=int, nargs="?", choices=range(FOLDS))
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, required=True, help="folder of crops")
@@ -253,6 +269,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from .calibration import calibrate
 
         calibrate(given.run, cache, negatives)
+        return
+    if given.part == "heads":
+        renew_heads(given.run, cache)
         return
     stage = STAGES[given.part]
     changes = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in given.set)}

@@ -39,24 +39,24 @@ class Batches(IterableDataset[dict[str, Tensor]]):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         rng = np.random.default_rng((self.recipe.seed, self.epoch))
         first = self.epoch * self.recipe.epoch_steps
-        counts = _counts(self.recipe.batch, [part.share for part in self.parts])
+        counts = counts_of_parts(self.recipe.batch, [part.share for part in self.parts])
         for step in range(first, min(first + self.recipe.epoch_steps, self.recipe.steps)):
             size = self.recipe.size_px(step)
             drawn = [
-                _rows_of(part, rng.choice(part.rows, count), self.recipe, rng, size)
+                rows_of(part, rng.choice(part.rows, count), self.recipe, rng, size)
                 for part, count in zip(self.parts, counts, strict=True)
                 if count
             ]
             yield {key: torch.cat([d[key] for d in drawn]) for key in drawn[0]}
 
 
-def _counts(batch: int, shares: Sequence[float]) -> list[int]:
+def counts_of_parts(batch: int, shares: Sequence[float]) -> list[int]:
     """Crops of each part; every part gets one at least, the first what is left."""
     others = [max(1, round(batch * share / sum(shares))) for share in shares[1:]]
     return [batch - sum(others), *others]
 
 
-def _rows_of(
+def rows_of(
     part: Part, rows: NDArray[np.intp], recipe: Recipe, rng: np.random.Generator, size: int
 ) -> dict[str, Tensor]:
     known = part.cache.labels.take(rows)

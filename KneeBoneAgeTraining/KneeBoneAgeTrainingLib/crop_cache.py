@@ -35,7 +35,7 @@ class CropLabels:
     oracle_no_age_months: NDArray[np.float32]  # (N,)
     landmarks: NDArray[
         np.float32
-    ]  # (N, P, 2) `anatomy.LANDMARKS`, -1 to 1 across the crop; NaN where there is none
+    ]  # (N, P, 2) `phantom.build.LANDMARKS`, -1 to 1 across the crop; NaN where there is none
 
     def __len__(self) -> int:
         return len(self.sex)

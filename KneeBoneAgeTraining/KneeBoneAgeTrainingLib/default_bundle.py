@@ -36,13 +36,13 @@ class Plan:
     """
 
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
-    refining: tuple[Cohort, ...] = (Cohort(20_000, 501),)
-    folds: tuple[Cohort, ...] = (Cohort(2_500, 506),)
+    refining: tuple[Cohort, ...] = (Cohort(12_000, 601), Cohort(11_000, 501))
+    folds: tuple[Cohort, ...] = (Cohort(2_500, 606),)
     negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_000, 504))
     finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3))
     finder_minutes: float = 50.0
     pretraining_steps: int = 1_700
-    refining_steps: int = 7_000
+    refining_steps: int = 6_000
     fold_steps: int = 150
 
     @property
@@ -65,7 +65,7 @@ class Plan:
 PLAN = Plan()
 REFINING_JITTER = (
     '{"scale": 0.08, "shift": 0.05, "rotation_deg": 5.0, "gamma": 0.25, "blur_px": 0.6, "noise": 0.04,'
-    ' "shading": 0.15, "occlusion": 0.04, "texture": 0.06, "lines": 4.0, "clouds": 0.12}'
+    ' "shading": 0.15, "occlusion": 0.04, "texture": 0.06, "lines": 3.5, "clouds": 0.1}'
 )
 """Little blur, so that thin lines (bridges, scars) can be read; streaks, clouds and stray lines as strong as on real
 films."""
@@ -125,7 +125,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
         for k in range(FOLDS)
     ]
     minutes = ["--minutes", str(plan.finder_minutes)]
-    refining = ["--start", f"{ages}/pretrain", "--set", "small_share=0", "batch=16", "learning_rate=0.0012"]
+    refining = ["--start", f"{ages}/pretrain", "--set", "small_share=0", "batch=16", "learning_rate=0.001"]
     refining += ["warm_up=0.03", f"jitter={REFINING_JITTER}"]
     return [
         *(drawn[k : k + 2] for k in range(0, len(drawn), 2)),
@@ -142,6 +142,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
             ),
         ],
         [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
+        [learn("heads", "heads", refined, "refining", 1)],
         *(folds[k : k + 2] for k in range(0, FOLDS, 2)),
         [learn("calibrate", "calibrate", refined, "folds", 1)],
     ]

@@ -41,7 +41,7 @@ class FinderSample:
     Attributes
     ----------
     image : (S, S) float32 in [0, 1], bone bright, letterboxed.
-    labels : (S, S) uint8, `anatomy.LABELS`.
+    labels : (S, S) uint8, `phantom.build.LABELS`.
     knees : tuple of (x, y, width, angle_deg, fibula_on_left) in pixels of the image.
     """
 

@@ -31,9 +31,9 @@ class Recipe:
     warm_up: float = 0.05  # share of the steps
     ema_decay: float = 0.995
     missing_sex: float = 0.12
-    indicator_weight: float = 1.0
+    indicator_weight: float = 4.0
     knee_weight: float = 0.2
-    point_weight: float = 0.3
+    point_weight: float = 0.5
     negative_share: float = 0.1  # of a batch: crops that are not a frontal knee
     replay_share: float = 0.0  # of a batch: crops of the pretraining cohort
     frozen_stages: int = 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ..batches import Part, _counts, _rows_of, parts_of
+from ..batches import Part, counts_of_parts, parts_of, rows_of
 from ..crop_cache import CropCache
 from ..recipe import Recipe
 from ..runs.trainer import step_loader
@@ -54,7 +54,7 @@ class StudentBatches(Dataset[dict[str, Tensor]]):
 
     def __init__(self, lesson: Lesson, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
         self.lesson, self.recipe, self.rank, self.world = lesson, recipe, rank, world
-        self.counts = _counts(recipe.batch // world, [part.share for part in lesson.parts])
+        self.counts = counts_of_parts(recipe.batch // world, [part.share for part in lesson.parts])
 
     def __len__(self) -> int:
         return self.recipe.steps
@@ -64,10 +64,10 @@ class StudentBatches(Dataset[dict[str, Tensor]]):
         size = self.recipe.size_px(step)
         knees, *others = self.lesson.parts
         rows = self._knees(step)
-        drawn = [_rows_of(knees, rows, self.recipe, rng, size)]
+        drawn = [rows_of(knees, rows, self.recipe, rng, size)]
         drawn[0]["label_sd"] = torch.from_numpy(self.lesson.sd_months[rows])
         drawn += [
-            _rows_of(part, rng.choice(part.rows, count), self.recipe, rng, size)
+            rows_of(part, rng.choice(part.rows, count), self.recipe, rng, size)
             for part, count in zip(others, self.counts[1:], strict=True)
         ]
         batch = {key: torch.cat([d[key] for d in drawn]) for key in drawn[0]}

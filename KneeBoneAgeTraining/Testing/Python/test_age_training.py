@@ -1,7 +1,9 @@
 """Training of the age networks on drawn squares: what is learnt, repeated, resumed and calibrated."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from safetensors.numpy import load_file
 
 from KneeBoneAgeLib.intervals import Calibration, mean_months
-from KneeBoneAgeLib.network import AgeNetworkConfig, AgePrior, Points
+from KneeBoneAgeLib.network import AgePrior, Points
 from KneeBoneAgeLib.phantom.children import draw_children
 from KneeBoneAgeLib.phantom.scenes import knee_view
 from KneeBoneAgeLib.refusal import KneeGate
@@ -19,55 +21,14 @@ from KneeBoneAgeTrainingLib.age_training import pretrain, train_fold
 from KneeBoneAgeTrainingLib.augmentation import Jitter, cut_out, moved, places
 from KneeBoneAgeTrainingLib.batches import Batches, Part
 from KneeBoneAgeTrainingLib.calibration import calibrate
-from KneeBoneAgeTrainingLib.crop_cache import MARGIN, CropCache, CropLabels
+from KneeBoneAgeTrainingLib.crop_cache import MARGIN, CropCache
 from KneeBoneAgeTrainingLib.drawing import LANDMARKS, landmarks_in_crop
 from KneeBoneAgeTrainingLib.folds import assign_folds
 from KneeBoneAgeTrainingLib.gate_training import fit_gate
 from KneeBoneAgeTrainingLib.prior_training import fit_prior
-from KneeBoneAgeTrainingLib.recipe import Recipe
 
-SIZE = 74
-TINY = Recipe(
-    steps=30,
-    network=AgeNetworkConfig(
-        backbone_options={"depths": [1, 1, 1, 1], "dims": [8, 16, 16, 32], "ls_init_value": None},
-        image_size=64,
-    ),
-    jitter=Jitter(occlusion=0, noise=0.01),
-    batch=16,
-    prior_steps=15,
-    epoch_steps=10,
-    small_size=48,
-    small_share=0.2,
-)
-
-
-def draw(count: int, seed: int, others: int = 0) -> tuple[np.ndarray, CropLabels]:
-    """Bars as wide as the bone age; what is no knee is noise."""
-    rng = np.random.default_rng(seed)
-    age = rng.uniform(10, 200, count).astype(np.float32)
-    true = np.clip(age + rng.normal(0, 11, count), 1, 230).astype(np.float32)
-    x = np.abs(np.arange(SIZE) - SIZE / 2)
-    images = 60 + 150 * (x[None, None] < 5 + true[:, None, None] / 9) * np.ones((1, SIZE, 1))
-    images[:others] = rng.uniform(1, 255, (others, SIZE, SIZE))
-    nothing = np.full(count, np.nan, np.float32)
-    landmarks = np.zeros((count, 2, 2))  # the bar's two edges
-    landmarks[:, :, 0] = np.stack([-(5 + true / 9), 5 + true / 9], 1) * 2 / SIZE * MARGIN
-    labels = CropLabels(
-        sex=rng.integers(0, 2, count),
-        age_months=age,
-        true_months=true,
-        assigned_months=(true + rng.normal(0, 4, count)).astype(np.float32),
-        pseudo_months=nothing,
-        patient_id=np.array([f"P{i // 2}" for i in range(count)]),
-        indicators=true[:, None] / 200,
-        maturities=nothing[:, None],
-        kind=np.array(["hand"] * others + ["knee"] * (count - others)),
-        oracle_months=true,
-        oracle_no_age_months=true,
-        landmarks=landmarks.astype(np.float32),
-    )
-    return images.astype(np.uint8), labels
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_crops import SIZE, TINY, draw
 
 
 @pytest.fixture(scope="module")

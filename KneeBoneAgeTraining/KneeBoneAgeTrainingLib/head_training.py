@@ -1,0 +1,183 @@
+"""The heads of an age network learnt again, in large batches, on features that are kept in memory.
+
+The backbone takes almost all of a training step's time, and the perceptron that reads the landmarks wants many more
+steps than that leaves it. So what the backbone and the landmark finder say of one jittered view of every crop is kept,
+and what comes after them learns from that alone: a thousand steps of 256 crops in a minute.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
+
+from .age_module import AgeModule, label_loss, masked_smooth_l1
+from .batches import Part, rows_of
+from .crop_cache import CropCache
+from .recipe import TRUE_SD_MONTHS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """How the heads are learnt; chosen on crops that no test uses."""
+
+    steps: int = 1300
+    batch: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.1
+    dropout: float = 0.1  # in the perceptron that reads the landmarks
+    base_dropout: float = 0.5  # of what else is known: it is learnt by heart more easily
+    indicator_weight: float = 60.0
+    ema_decay: float = 0.998
+    seed: int = 7
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is known of N views: `base` (N, A), the features that stay as they are; `read` (N, R), what the perceptron
+    reads at the landmarks; `labels`, the other entries of `batches.rows_of`."""
+
+    base: Tensor
+    read: Tensor
+    labels: dict[str, Tensor]
+
+
+@torch.inference_mode()
+def keep(module: AgeModule, cache: CropCache, rows: NDArray[np.intp], seed: int, batch: int = 32) -> Kept:
+    """One jittered view of each crop, as the module's averaged network sees it. Raises ValueError for a network
+    without a perceptron at its landmarks."""
+    network, recipe = module.averaged.eval(), module.recipe
+    first = _perceptron(network)[0]
+    seen: list[Tensor] = []
+    hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    rng = np.random.default_rng(seed)
+    part = Part(cache, rows, 1.0, "true", TRUE_SD_MONTHS)
+    bases: list[Tensor] = []
+    labels: list[dict[str, Tensor]] = []
+    try:
+        for start in range(0, len(rows), batch):
+            drawn = rows_of(part, rows[start : start + batch], recipe, rng, recipe.network.image_size)
+            features = network.features(drawn.pop("image"))
+            bases.append(features[:, : -recipe.network.point_features])
+            labels.append(drawn)
+    finally:
+        hook.remove()
+    joined = {name: torch.cat([one[name] for one in labels]).clone() for name in labels[0]}
+    return Kept(torch.cat(bases).clone(), torch.cat(seen).clone(), joined)
+
+
+def _perceptron(network: AgeNetwork) -> nn.Sequential:
+    reader = network.point_reader
+    if reader is None or not isinstance(reader.linear, nn.Sequential):
+        raise ValueError("only a network with landmarks and `point_hidden` units has heads to learn again")
+    return reader.linear
+
+
+class Heads(nn.Module):
+    """What comes after backbone and landmarks, on standardised inputs; `put_back` makes a network of it again."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, module: AgeModule, kept: Kept, recipe: HeadRecipe) -> None:
+        super().__init__()
+        torch.manual_seed(recipe.seed)
+        fresh = AgeModule(module.recipe, *_outputs(module))
+        self.recipe = recipe
+        self.perceptron = _perceptron(fresh.network)
+        self.head = fresh.network.head
+        self.indicator_head, self.maturity_head = fresh.indicator_head, fresh.maturity_head
+        both = torch.cat([kept.base, kept.read], dim=1)
+        self.register_buffer("mean", both.mean(0))
+        self.register_buffer("scale", both.std(0) + 1e-3)
+        self.base_count = kept.base.shape[1]
+
+    def forward(self, base: Tensor, read: Tensor, sex: Tensor) -> tuple[Tensor, Tensor]:
+        """Base (B, A), read (B, R), sex (B,) → log-likelihood (B, 2, bins), indicators and maturities (B, I + M)."""
+        wide = (torch.cat([base, read], dim=1) - self.mean) / self.scale
+        base = functional.dropout(wide[:, : self.base_count], self.recipe.base_dropout, self.training)
+        points = wide[:, self.base_count :]
+        for layer in self.perceptron:
+            points = layer(points)
+            if isinstance(layer, nn.GELU):
+                points = functional.dropout(points, self.recipe.dropout, self.training)
+        features = torch.cat([base, torch.relu(points)], dim=1)
+        either = self.maturity_head(features).view(len(features), 2, -1)
+        own = either[torch.arange(len(sex)), sex.clamp(max=1)]
+        return self.head(features), torch.cat([self.indicator_head(features), own], dim=1)
+
+    @torch.no_grad()
+    def put_back(self, module: AgeModule) -> None:
+        """Into both networks of a module; the standardisation goes into the weights."""
+        count = self.base_count
+        _standardise(self.perceptron[0], self.mean[count:], self.scale[count:])
+        for linear in (self.head.linear, self.indicator_head, self.maturity_head):
+            _standardise(linear, self.mean[:count], self.scale[:count])
+        for network in (module.network, module.averaged):
+            _perceptron(network).load_state_dict(self.perceptron.state_dict())
+            network.head.load_state_dict(self.head.state_dict())
+        module.indicator_head.load_state_dict(self.indicator_head.state_dict())
+        module.maturity_head.load_state_dict(self.maturity_head.state_dict())
+
+
+def _outputs(module: AgeModule) -> tuple[int, int]:
+    return module.indicator_head.out_features, module.maturity_head.out_features // 2
+
+
+def _standardise(linear: nn.Module, mean: Tensor, scale: Tensor) -> None:
+    """Let a layer take (x - mean) / scale for its first inputs from x itself."""
+    assert isinstance(linear, nn.Linear)
+    count = len(mean)
+    linear.weight[:, :count] /= scale
+    linear.bias -= linear.weight[:, :count] @ mean
+
+
+def _batches(kept: Kept, recipe: HeadRecipe) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    draw = torch.Generator().manual_seed(recipe.seed)
+    for _ in range(recipe.steps):
+        rows = torch.randint(len(kept.base), (recipe.batch,), generator=draw)
+        yield kept.base[rows], kept.read[rows], {name: one[rows] for name, one in kept.labels.items()}
+
+
+def learn_heads(module: AgeModule, kept: Kept, recipe: HeadRecipe | None = None) -> None:
+    """Learn the perceptron at the landmarks, the likelihood and the indicators of `module` again from kept views.
+
+    The losses are the module's own: age with and without chronological age, indicators and maturities."""
+    recipe = recipe or HeadRecipe()
+    heads = Heads(module, kept, recipe)
+    averaged = copy.deepcopy(heads).eval()
+    optimizer = torch.optim.AdamW(
+        heads.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
+    prior = module.averaged.eval()
+    for step, (base, read, labels) in enumerate(_batches(kept, recipe)):
+        likelihood, indicators = heads(base, read, labels["sex"])
+        sex = torch.where(labels["sex_missing"], UNKNOWN_SEX, labels["sex"])
+        ages = (labels["age_months"], torch.full_like(labels["age_months"], torch.nan))
+        loss = recipe.indicator_weight * masked_smooth_l1(indicators, labels["indicators"])
+        for age in ages:
+            log_p = prior.log_posterior(likelihood, sex, age)
+            loss = loss + label_loss(log_p, labels["label"], labels["label_sd"], labels["sex"]).mean() / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        pace.step()
+        decay = min(recipe.ema_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for slow, now in zip(averaged.parameters(), heads.parameters(), strict=True):
+                slow.lerp_(now, 1 - decay)
+        if (step + 1) % 250 == 0:
+            log.info("heads: step %d  loss %.3f", step + 1, loss.item())
+    averaged.put_back(module)

@@ -1,0 +1,74 @@
+"""The heads of an age network, learnt again on features that are kept."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from KneeBoneAgeTrainingLib.age_module import AgeModule
+from KneeBoneAgeTrainingLib.crop_cache import CropCache
+from KneeBoneAgeTrainingLib.head_training import HeadRecipe, Heads, keep, learn_heads
+from KneeBoneAgeTrainingLib.predicting import errors_months, predict
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_crops import TINY, draw
+
+ROWS = np.arange(20, 150)  # the bars; what comes before is no knee
+
+
+@pytest.fixture(scope="module")
+def cache() -> CropCache:
+    images, labels = draw(150, 4, others=20)
+    return CropCache([images], labels)
+
+
+@pytest.fixture
+def module() -> AgeModule:
+    torch.manual_seed(3)
+    made = AgeModule(TINY, indicators=1, maturities=1)
+    made.averaged.load_state_dict(made.network.state_dict())
+    return made
+
+
+def test_only_what_comes_after_the_backbone_is_learnt_and_it_learns(cache, module):
+    before = {name: value.clone() for name, value in module.averaged.state_dict().items()}
+    labels = cache.labels.take(ROWS)
+    error = [errors_months(predict(module.averaged, cache, ROWS), module.averaged, labels)["mae_no_age"]]
+    kept = keep(module, cache, ROWS, seed=1)
+    assert len(kept.base) == len(kept.read) == len(ROWS) == len(kept.labels["sex"])
+    learn_heads(module, kept, HeadRecipe(steps=150, batch=64))
+    error.append(errors_months(predict(module.averaged, cache, ROWS), module.averaged, labels)["mae_no_age"])
+    assert error[1] < 0.7 * error[0]
+    changed = {
+        name for name, value in module.averaged.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed
+    assert all(name.startswith(("head.", "point_reader.linear.")) for name in changed)
+
+
+def test_the_standardisation_goes_into_the_weights(cache, module):
+    kept = keep(module, cache, ROWS, seed=1)
+    heads = Heads(module, kept, HeadRecipe()).eval()
+    sex = kept.labels["sex"]
+    with torch.no_grad():
+        likelihood, indicators = heads(kept.base, kept.read, sex)
+        heads.put_back(module)
+        features = torch.cat([kept.base, torch.relu(module.averaged.point_reader.linear(kept.read))], dim=1)
+        assert torch.allclose(module.averaged.head(features), likelihood, atol=0.02, rtol=1e-3)
+        assert torch.allclose(module.read_indicators(features, sex), indicators, atol=1e-3)
+
+
+def test_the_same_seed_keeps_the_same_views(cache, module):
+    first, again, other = (keep(module, cache, ROWS[:8], seed) for seed in (1, 1, 2))
+    assert torch.equal(first.read, again.read)
+    assert not torch.equal(first.read, other.read)
+
+
+def test_a_network_that_reads_its_landmarks_by_one_layer_is_refused(cache):
+    network = replace(TINY.network, point_hidden=0)
+    plain = AgeModule(replace(TINY, network=network), indicators=1, maturities=1)
+    with pytest.raises(ValueError, match="point_hidden"):
+        keep(plain, cache, ROWS, seed=1)
