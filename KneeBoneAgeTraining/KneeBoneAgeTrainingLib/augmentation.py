@@ -102,7 +102,8 @@ def _another_look(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Ten
     slope_x, slope_y = (each(rng.normal(0, jitter.shading, count)) for _ in range(2))
     crop = crop * (1 + slope_x * across[None, None, None, :] + slope_y * across[None, None, :, None])
     if jitter.texture or jitter.lines or jitter.clouds:
-        structure = _streaks(crop, rng, jitter) + _stray_lines(crop, rng, jitter) + _clouds(crop, rng, jitter)
+        kinds = {_streaks: jitter.texture, _stray_lines: jitter.lines, _clouds: jitter.clouds}
+        structure = sum((draw(crop, rng, jitter) for draw, much in kinds.items() if much), torch.zeros(()))
         crop = crop + _on_bone(crop) * structure
     sigma = each(rng.uniform(0, jitter.blur_px, count) * (rng.random(count) < 0.6)).clamp(min=0.05)
     taps = torch.exp(-0.5 * (torch.arange(-2, 3).view(1, 1, 1, 5) / sigma) ** 2)
@@ -135,19 +136,20 @@ def _streaks(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Tensor:
     across, along = _frequencies(crop.shape[-1])
     radius = (across**2 + (stretch * (along + lean * across)) ** 2).sqrt()
     peak = _each(rng, crop, 0.08, 0.3)
-    field = _random_field(crop, rng, torch.exp(-0.5 * ((radius - peak) / 0.08) ** 2))
+    field = _random_field(crop.shape[-1], rng, torch.exp(-0.5 * ((radius - peak) / 0.08) ** 2))
     return field * _each(rng, crop, 0, 1) ** 2 * jitter.texture
 
 
 def _clouds(crop: Tensor, rng: np.random.Generator, jitter: Jitter) -> Tensor:
     """Areas of other density as real bone shows them, 2 to 12 % of the knee's width across: patella, fossae, condyles
     behind each other, sclerosis."""
-    size = crop.shape[-1]
+    half = crop.shape[-1] // 2  # half the pixels show them as well
     stretch = torch.exp(_each(rng, crop, -0.7, 0.9))
-    length = size / 2 * torch.exp(_each(rng, crop, math.log(0.02), math.log(0.12)))
-    across, along = _frequencies(size)
+    length = half / 2 * torch.exp(_each(rng, crop, math.log(0.02), math.log(0.12)))
+    across, along = _frequencies(half)
     radius = length * ((across * stretch) ** 2 + (along / stretch) ** 2).sqrt()
-    field = _random_field(crop, rng, torch.exp(-0.5 * (2 * math.pi * radius) ** 2 / 2))
+    field = _random_field(half, rng, torch.exp(-0.5 * (2 * math.pi * radius) ** 2 / 2))
+    field = functional.interpolate(field, crop.shape[-2:], mode="bilinear", align_corners=False)
     return field * _each(rng, crop, 0, 1) * jitter.clouds
 
 
@@ -162,10 +164,10 @@ def _frequencies(size: int) -> tuple[Tensor, Tensor]:
     return frequency[None, None, None, : size // 2 + 1].abs(), frequency[None, None, :, None]
 
 
-def _random_field(crop: Tensor, rng: np.random.Generator, weight: Tensor) -> Tensor:
+def _random_field(size: int, rng: np.random.Generator, weight: Tensor) -> Tensor:
     """Noise (B, 1, S, S) of unit spread with the amplitudes `weight` (B, 1, S, F) over frequency."""
-    noise = torch.from_numpy(rng.standard_normal(crop.shape, dtype=np.float32))
-    field = torch.fft.irfft2(torch.fft.rfft2(noise) * weight, s=crop.shape[-2:])
+    parts = torch.from_numpy(rng.standard_normal((*weight.shape, 2), dtype=np.float32))
+    field = torch.fft.irfft2(torch.view_as_complex(parts) * weight, s=(size, size))
     return field / field.std(dim=(2, 3), keepdim=True).clamp(min=1e-6)
 
 
