@@ -56,7 +56,6 @@ class Service:
             "read": self.read,
             "find": self.find,
             "estimate": self.estimate,
-            "charts": self.charts,
             "explain": self.explain,
             "bundle": self.bundle,
             "bundles": self.bundles,
@@ -129,24 +128,6 @@ class Service:
             "bundle_sha256": estimator.bundle.sha256,
             "records": _with_distributions(found, results, estimator.bundle.manifest.architecture.months_to),
         }
-
-    def charts(self, request: Mapping[str, Any], say: Say) -> Answer:
-        """A chart of each record with its distribution, as PNG in ``folder``. Neither torch nor the film is needed."""
-        from .report.chart import chart
-        from .report.records import Result
-
-        names = {field.name for field in dataclasses.fields(Result)}
-        theme = "dark" if request.get("theme") == "dark" else "light"
-        paths = []
-        for index, record in enumerate(request["records"]):
-            spread = record["distribution"]
-            result = Result(**{name: value for name, value in record.items() if name in names})
-            path = Path(request["folder"], f"chart-{os.getpid()}-{request.get('id', 0)}-{theme}-{index}.png")
-            path.write_bytes(
-                chart(spread["probabilities"], result, spread["months_to"], dark=theme == "dark")
-            )
-            paths.append(str(path))
-        return {"charts": paths}
 
     def explain(self, request: Mapping[str, Any], say: Say) -> Answer:
         """Saliency of one knee as a .npy file of the film's rows and columns, 0 to 1."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from html import escape
 from typing import Any
 
@@ -12,14 +10,9 @@ from slicer.i18n import tr as _
 
 from KneeBoneAgeLib import scene
 
+from .chart import SIZE, chart
 from .panel import Panel, Task
 from .wording import amber, details, headline, is_dark, knee_name, say
-from .worker import Request
-
-CHART_PX = (340, 110)
-"""Place of a chart, whose picture has twice as many pixels."""
-MOST_CHARTS = 24
-"""Pictures kept, the newest."""
 
 
 class AgePanel(Panel):
@@ -28,7 +21,6 @@ class AgePanel(Panel):
     def __init__(self, ui: Any, module: Any) -> None:
         super().__init__(ui, module)
         self.task = Task(module, ui.estimateButton, ui.ageStatus, self._ask, self._answered)
-        self.charts = Charts(module)
         self._made: list[Card] = []
         self._tried: list[str] = []
         self._asked: Any = None
@@ -51,7 +43,6 @@ class AgePanel(Panel):
         for card, knee in zip(self._made, [*answered, *[None] * len(self._made)], strict=False):
             card.show(knee)
         self.ui.cards.visible = bool(answered)
-        self.charts.show(self.cards)
         if self.ui.liveBox.checked:
             self._keep_up(film)
 
@@ -94,12 +85,13 @@ class Card:
         parent.layout().addWidget(self.frame)
         self.title, self.headline, self.details = _line(column), _line(column), _line(column)
         self.chart = qt.QLabel()
-        self.chart.setFixedSize(*CHART_PX)
+        self.chart.setFixedSize(*SIZE)
         self.chart.toolTip = _(
             "Distribution over bone age with its interval; the dashed line is the chronological age."
         )
         column.addWidget(self.chart)
-        self.picture = ""
+        self.picture: Any = None
+        self._charted: tuple[Any, ...] = ()
 
     @property
     def out_of_date(self) -> bool:
@@ -117,14 +109,7 @@ class Card:
             self.frame.visible = knee is not None
             if knee is not None:
                 self._draw(knee, knee.record or {})
-
-    def show_chart(self, picture: str, pixmap: Any) -> None:
-        """Show a picture, or none while it is being drawn; ``picture`` says which one it is."""
-        if picture != self.picture:
-            self.picture = picture
-            self.chart.clear()
-            if pixmap is not None:
-                self.chart.setPixmap(pixmap)
+                self._draw_chart(knee.record or {}, scene.distribution_of(knee.node))
 
     def _draw(self, knee: scene.Knee, record: dict[str, Any]) -> None:
         title = f"<b>{escape(knee_name(knee.crop['side']))}</b>"
@@ -143,54 +128,16 @@ class Card:
         self._drawn = (*texts, amber())
         self.headline.enabled = self.chart.enabled = not knee.out_of_date
 
-
-class Charts:
-    """Pictures of distributions, drawn by the child process after the numbers are shown, and kept."""
-
-    def __init__(self, module: Any) -> None:
-        self.module = module
-        self._pixmaps: dict[str, Any] = {}
-        self._asked: set[str] = set()
-
-    def show(self, cards: list[Card]) -> None:
-        """Put the charts into the cards, and ask for those that are not drawn yet."""
-        missing = []
-        for card in cards:
-            picture = self._name(card.knee)
-            pixmap = self._pixmaps.get(picture)
-            card.show_chart(picture if pixmap is not None else "", pixmap)
-            card.chart.visible = bool(picture)
-            if picture and pixmap is None and picture not in self._asked:
-                missing.append((picture, card.knee.node))  # type: ignore[union-attr]
-        if missing and not self.module.missing:
-            self._ask(missing)
-
-    def _name(self, knee: scene.Knee | None) -> str:
-        """Which picture a knee has: of its record, in the colours of the application; "" without a distribution."""
-        if knee is None or not scene.distribution_of(knee.node):
-            return ""
-        return json.dumps([knee.node.GetID(), knee.record, is_dark()])
-
-    def _ask(self, missing: list[tuple[str, Any]]) -> None:
-        names = [name for name, _node in missing]
-        self._asked.update(names)
-        request = self.module.logic.drawCharts([node for _name, node in missing], is_dark())
-        request.then(lambda request: self._drawn(request, names))
-
-    def _drawn(self, request: Request, names: list[str]) -> None:
-        if request.answer is None:
-            if request.problem is not None and request.problem.kind == "cancelled":
-                self._asked.difference_update(names)
+    def _draw_chart(self, record: dict[str, Any], spread: dict[str, Any] | None) -> None:
+        """Draw the distribution; nothing is shown of an answer without one."""
+        content = (record, spread, is_dark())
+        if content == self._charted:
             return
-        for name, path in zip(names, request.answer["charts"], strict=True):
-            pixmap = qt.QPixmap(path)
-            pixmap.setDevicePixelRatio(2.0)
-            self._pixmaps[name] = pixmap
-            os.unlink(path)
-        for name in list(self._pixmaps)[:-MOST_CHARTS]:
-            del self._pixmaps[name]
-            self._asked.discard(name)
-        self.module.later()
+        self._charted, self.picture = content, None
+        if spread:
+            self.picture = chart(spread["probabilities"], record, spread["months_to"], dark=is_dark())
+            self.chart.setPixmap(self.picture)
+        self.chart.visible = bool(spread)
 
 
 def _line(column: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -116,14 +115,6 @@ class Estimating:
                 scene.show_saliency(film, knee, values, method, _with_bundle(key, request.answer))
 
         return self._ask_of(film, "explain", crop=scene.crop_of(knee), method=method).then(keep)
-
-    def drawCharts(self, nodes: Sequence[Any], dark: bool = False) -> Request:
-        """Draw the distributions of knees; the answer's ``charts`` are pictures in files, in their order."""
-        records = [
-            {**(scene.result(node) or {}), "distribution": scene.distribution_of(node)} for node in nodes
-        ]
-        theme = "dark" if dark else "light"
-        return self.worker.ask("charts", records=records, theme=theme, folder=self._folder.name)
 
     def readBundles(self) -> Request:
         """Read the cards of the default model and of those in the folder of models."""

@@ -110,8 +110,6 @@ def byScript(logic: Any, say: Callable[[str], Any]) -> None:
         assert scene.result(knee) is not None
         assert scene.distribution_of(knee) is not None
         assert not scene.is_out_of_date(knee)
-    charts = logic.wait(logic.drawCharts(knees))["charts"]
-    assert len(charts) == len(knees)
     logic.wait(logic.explain(knees[0], "gradcam"))
     assert scene.saliency_of(knees[0]) is not None
     assert len(scene.csv_text(scene.results_table(slicer.mrmlScene)).splitlines()) == 1 + len(knees)

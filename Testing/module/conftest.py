@@ -124,11 +124,6 @@ class FakeProcess:
         np.save(path, np.exp(-((column - x) ** 2 + (row - y) ** 2) / (side / 4) ** 2).astype(np.float32))
         return {"map": str(path), "method": request["method"], "bundle_sha256": SHA}
 
-    def do_charts(self, request):
-        from KneeBoneAgeLib.service import Service
-
-        return Service().charts(request, lambda words: None)
-
     def do_bundles(self, request):
         return {"bundles": [CARD]}
 

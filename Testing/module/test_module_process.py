@@ -1,4 +1,4 @@
-"""The child process: one that does not hear, one that is silent, one that nobody asks, charts after the numbers."""
+"""The child process: one that does not hear, one that is silent, one that nobody asks."""
 
 import importlib
 from pathlib import Path
@@ -79,64 +79,6 @@ def test_a_process_at_work_is_not_ended_for_idleness(application, panel, found):
     assert not panel.logic.worker._idle.isActive()
     panel.logic.worker.rest()
     assert panel.service.running
-
-
-def test_numbers_are_shown_before_their_charts(application, panel, found):
-    draw = panel.service.answers["charts"]
-    shown = []
-
-    def later(request):
-        shown.append([card.text for card in panel.age_panel.cards])
-        assert not any(card.picture for card in panel.age_panel.cards)
-        return draw(request)
-
-    panel.service.answers["charts"] = later
-    panel.ui.estimateButton.click()
-    application.wait_until(lambda: panel.age_panel.cards and panel.age_panel.cards[0].picture, 60)
-    ((first, second),) = shown
-    assert "Right knee" in first
-    assert "Left knee" in second
-
-
-def test_charts_that_cannot_be_drawn_leave_the_numbers_and_are_not_asked_for_again(
-    application, panel, found, tools
-):
-    def refuse(request):
-        raise tools.Refusal("missing", "The Python package PIL is not installed.")
-
-    panel.service.answers["charts"] = refuse
-    panel.ui.estimateButton.click()
-    application.wait_until(lambda: panel.service.requests("charts"), 60)
-    for _turn in range(10):
-        panel.later()
-        application.process_events()
-    assert len(panel.service.requests("charts")) == 1
-    assert len(panel.age_panel.cards) == 2
-
-
-def test_charts_follow_the_colours_of_the_application(application, panel, estimated):
-    if application.real:
-        pytest.skip("the colours of the application are a person's own")
-    import qt
-    import slicer
-
-    light = slicer.app.palette()
-    pictures = [card.picture for card in panel.age_panel.cards]
-    assert panel.service.requests("charts")[-1]["theme"] == "light"
-    try:
-        slicer.app.setPalette(qt.QPalette(qt.QColor("#2b2b2b")))
-        application.wait_until(lambda: panel.service.requests("charts")[-1]["theme"] == "dark", 60)
-        application.wait_until(
-            lambda: all(card.picture and card.picture not in pictures for card in panel.age_panel.cards),
-            60,
-        )
-        panel.ui.sexBox.currentIndex = 1
-        application.process_events()
-        application.picture_of_panel(panel, Path(__file__).parents[1] / "Output" / "panel-dark.png")
-    finally:
-        slicer.app.setPalette(light)
-    application.wait_until(lambda: [card.picture for card in panel.age_panel.cards] != pictures, 60)
-    assert len(panel.service.requests("charts")) <= 4
 
 
 def test_an_answer_that_a_script_asks_for_is_shown_too(application, panel, estimated):
