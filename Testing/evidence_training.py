@@ -60,8 +60,8 @@ REDUCED: dict[str, dict[str, Any]] = {
     "bonet": {
         **_ALL,
         "image_size": [128, 128],
-        "architecture": {"channels": [24, 48, 96, 96, 96], "dense": 256},
-        "stages": [{"epochs": 20}],
+        "architecture": {"channels": [16, 32, 64, 64, 64], "dense": 256},
+        "stages": [{"epochs": 50}],
     },
     "iglovikov": {
         **_ALL,
