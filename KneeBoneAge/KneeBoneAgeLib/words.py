@@ -17,7 +17,7 @@ def mark(sentence: str) -> str:
 
 
 MARKED = ("installation", "many_films", "problems", "reasons", "scene.films", "scene.results", "scene.saliency",
-          "scene.squares", "service")  # fmt: skip
+          "scene.squares", "service", "service_actions")  # fmt: skip
 """Modules of this library with marked sentences."""
 
 _translate: Callable[[str], str] = mark
