@@ -53,7 +53,7 @@ class Kept:
     labels: dict[str, Tensor]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def keep(module: AgeModule, cache: CropCache, rows: NDArray[np.intp], seed: int, batch: int = 32) -> Kept:
     """One jittered view of each crop, as the module's averaged network sees it. Raises ValueError for a network
     without a perceptron at its landmarks."""
@@ -73,8 +73,8 @@ def keep(module: AgeModule, cache: CropCache, rows: NDArray[np.intp], seed: int,
             labels.append(drawn)
     finally:
         hook.remove()
-    joined = {name: torch.cat([one[name] for one in labels]).clone() for name in labels[0]}
-    return Kept(torch.cat(bases).clone(), torch.cat(seen).clone(), joined)
+    joined = {name: torch.cat([one[name] for one in labels]) for name in labels[0]}
+    return Kept(torch.cat(bases), torch.cat(seen), joined)
 
 
 def _perceptron(network: AgeNetwork) -> nn.Sequential:
@@ -119,7 +119,8 @@ class Heads(nn.Module):
 
     @torch.no_grad()
     def put_back(self, module: AgeModule) -> None:
-        """Into both networks of a module; the standardisation goes into the weights."""
+        """Into both networks of a module; the standardisation goes into the weights. What told knees from others by
+        the old perceptron's features is forgotten."""
         count = self.base_count
         _standardise(self.perceptron[0], self.mean[count:], self.scale[count:])
         for linear in (self.head.linear, self.indicator_head, self.maturity_head):
@@ -129,6 +130,7 @@ class Heads(nn.Module):
             network.head.load_state_dict(self.head.state_dict())
         module.indicator_head.load_state_dict(self.indicator_head.state_dict())
         module.maturity_head.load_state_dict(self.maturity_head.state_dict())
+        module.knee_head.weight[:, count:] = 0.0
 
 
 def _outputs(module: AgeModule) -> tuple[int, int]:
@@ -153,7 +155,7 @@ def _batches(kept: Kept, recipe: HeadRecipe) -> Iterator[tuple[Tensor, Tensor, d
 def learn_heads(module: AgeModule, kept: Kept, recipe: HeadRecipe | None = None) -> None:
     """Learn the perceptron at the landmarks, the likelihood and the indicators of `module` again from kept views.
 
-    The losses are the module's own: age with and without chronological age, indicators and maturities."""
+    The losses are the module's: age with and without chronological age, and, heavier, indicators and maturities."""
     recipe = recipe or HeadRecipe()
     heads = Heads(module, kept, recipe)
     averaged = copy.deepcopy(heads).eval()

@@ -59,6 +59,8 @@ def test_the_standardisation_goes_into_the_weights(cache, module):
         features = torch.cat([kept.base, torch.relu(module.averaged.point_reader.linear(kept.read))], dim=1)
         assert torch.allclose(module.averaged.head(features), likelihood, atol=0.02, rtol=1e-3)
         assert torch.allclose(module.read_indicators(features, sex), indicators, atol=1e-3)
+        other = torch.cat([kept.base, torch.rand(len(kept.base), TINY.network.point_features)], dim=1)
+        assert torch.equal(module.knee_head(features), module.knee_head(other))
 
 
 def test_the_same_seed_keeps_the_same_views(cache, module):
