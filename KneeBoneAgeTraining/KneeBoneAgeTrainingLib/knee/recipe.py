@@ -94,8 +94,8 @@ class KneeRecipe(Section):
     task: Literal["knee"] = Field(default="knee", description="knee: bone age from crops of the knee")
     network: dict[str, Any] = Field(
         default_factory=dict,
-        description="fields of KneeBoneAgeLib.network.AgeNetworkConfig; image_size is the crop's. What a teacher's "
-        "network has alike is taken over",
+        description="fields of KneeBoneAgeLib.network.AgeNetworkConfig; image_size is the crop's. What is not named is "
+        "as in the network that is started from, but for field and map_rank",
     )
     epochs: Count = Field(description="passes over the training crops, at most")
     learning_rate: float = Field(gt=0, description="highest learning rate; lowered as a cosine")
@@ -152,15 +152,20 @@ class KneeRecipe(Section):
                 )
         return options
 
-    @property
-    def config(self) -> AgeNetworkConfig:
-        """The network's own configuration at the crop's size."""
-        return AgeNetworkConfig.from_json(
-            {**AgeNetworkConfig().to_json(), **self.network, "image_size": SIZE_PX}
-        )
+    def config(self, start: AgeNetworkConfig | None = None) -> AgeNetworkConfig:
+        """The network's own configuration at the crop's size.
 
-    def training(self, crops: int, fold: int, devices: int = 1) -> Recipe:
-        """The settings of one fold that learns from so many crops on so many devices.
+        What the recipe does not name is as in `start`, the network whose weights are taken over, so that all of them
+        fit; but how much of a crop is seen stays the recipe's, and the map reader has full rank, as for training.
+        """
+        own = AgeNetworkConfig()
+        followed = {**(start or own).to_json(), "field": own.field, "map_rank": own.map_rank}
+        return AgeNetworkConfig.from_json({**followed, **self.network, "image_size": SIZE_PX})
+
+    def training(
+        self, crops: int, fold: int, devices: int = 1, start: AgeNetworkConfig | None = None
+    ) -> Recipe:
+        """The settings of one fold that learns from so many crops on so many devices; `start` as in `config`.
 
         Raises RunError where there are too few crops to share out.
         """
@@ -177,7 +182,7 @@ class KneeRecipe(Section):
             label=LABEL,
             reader_sd_months=self.reader_sd_months,
             pseudo_sd_months=self.pseudo_sd_months,
-            network=self.config,
+            network=self.config(start),
             jitter=self.augmentation.jitter,
             batch=batch,
             learning_rate=self.learning_rate,

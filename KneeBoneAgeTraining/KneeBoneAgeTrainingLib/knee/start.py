@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from KneeBoneAgeLib.bundle import load_bundle
 from KneeBoneAgeLib.errors import BundleError
 from KneeBoneAgeLib.estimator import fold_file
+from KneeBoneAgeLib.network import AgeNetworkConfig
 
 from ..hand.weights import load_fold
 from ..pseudo_label import runs_sha256
 from ..runs.record import FILMS_CSV, RunError, open_run, read_rows
+from ..teachers.age_network import AgeNetworkTeacher
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,16 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> Taken:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a fold starts from: tensors by name, where they are from, and the network that they are of; None where that
+    is no age network."""
+
+    weights: Mapping[str, Tensor]
+    source: str
+    network: AgeNetworkConfig | None = None
+
+
+@dataclass(frozen=True)
 class Start:
     """What the student starts from; `folder` is a run of a hand teacher or a bundle, None from first weights."""
 
@@ -77,8 +89,8 @@ class Start:
         except BundleError as error:
             raise RunError(str(error)) from None
 
-    def weights(self, fold: int, held_out: Iterable[str]) -> tuple[Mapping[str, Tensor], str]:
-        """The weights that a fold of the student starts from, and where they are from.
+    def given(self, fold: int, held_out: Iterable[str]) -> Given:
+        """What a fold of the student starts from.
 
         Parameters
         ----------
@@ -90,11 +102,13 @@ class Start:
             Every trained fold of the teacher has learnt from one of these children.
         """
         if self.folder is None:
-            return {}, "first weights"
+            return Given({}, "first weights")
         if self.kind == BUNDLE:
             bundle = load_bundle(self.folder)
-            name = fold_file(fold % bundle.manifest.architecture.folds)
-            return bundle.load_tensors(name), f"{name} of {bundle.name}"
+            architecture = bundle.manifest.architecture
+            name = fold_file(fold % architecture.folds)
+            network = AgeNetworkConfig.from_json(architecture.network.model_dump())
+            return Given(bundle.load_tensors(name), f"{name} of {bundle.name}", network)
         run = open_run(self.folder)
         trained = {int(folder.name.partition("-")[2]): folder for folder in run.fold_folders}
         held_out_by = {row["patient_id"]: int(row["fold"]) for row in read_rows(run.folder / FILMS_CSV)}
@@ -107,4 +121,6 @@ class Start:
                 f"knees holds out (they are held out by fold {needed}); train that fold, or take a teacher of others"
             )
         number = fold if fold in usable else usable[0]
-        return load_fold(trained[number]).teacher.state_dict(), f"fold {number} of {run.name}"
+        teacher = load_fold(trained[number]).teacher
+        own = teacher.network.config if isinstance(teacher, AgeNetworkTeacher) else None
+        return Given(teacher.state_dict(), f"fold {number} of {run.name}", own)

@@ -63,7 +63,7 @@ from .results import (
     train_gate,
     write_estimates,
 )
-from .start import take_over
+from .start import Given, take_over
 from .watch import KneeWatch
 from .weights import UNNAMED, load_networks, save_fold
 
@@ -194,11 +194,12 @@ def _train_fold(
     if main:
         folder.mkdir(exist_ok=True)
     rows = rows_of_fold(taught, fold, job.recipe, job.share)
-    recipe = job.recipe.training(len(rows.learnt), fold, job.machine.world)
+    given = _given(job, taught, fold)
+    recipe = job.recipe.training(len(rows.learnt), fold, job.machine.world, given.network)
     reporter.tell(epochs=job.recipe.epochs, steps=recipe.epoch_steps, doing="training")
     lesson = Lesson.of(recipe, job.recipe, taught, rows.learnt, negatives)
     module = StudentModule.of(recipe, lesson)
-    start = _start(job, taught, fold, module)
+    start = _start(job, given, module)
     _fit_prior(module, recipe, taught, rows.learnt)
     log.info(
         "fold %d: %d crops, %d steps of %d; %s",
@@ -233,14 +234,17 @@ def _train_fold(
     (folder / BEST).unlink(missing_ok=True)
 
 
-def _start(job: KneeJob, taught: Taught, fold: int, module: AgeModule) -> dict[str, Any]:
-    """Take over a teacher's weights; what was taken."""
+def _given(job: KneeJob, taught: Taught, fold: int) -> Given:
     patients = taught.cache.labels.patient_id
     held_out = set(patients[(taught.fold == fold) | (taught.fold < 0)])
-    weights, source = job.start.weights(fold, sorted(held_out))
+    return job.start.given(fold, sorted(held_out))
+
+
+def _start(job: KneeJob, given: Given, module: AgeModule) -> dict[str, Any]:
+    """Take over a teacher's weights; what was taken."""
     if job.start.folder is None:
-        return {"kind": job.start.kind, "said": source}
-    taken = take_over(module.network, weights)
+        return {"kind": job.start.kind, "said": given.source}
+    taken = take_over(module.network, given.weights)
     if not any(
         name.startswith("backbone.") for name in set(module.network.state_dict()) - set(taken.left_out)
     ):
@@ -251,10 +255,10 @@ def _start(job: KneeJob, taught: Taught, fold: int, module: AgeModule) -> dict[s
     module.averaged.load_state_dict(module.network.state_dict())
     return {
         "kind": job.start.kind,
-        "from": source,
+        "from": given.source,
         "taken": taken.taken,
         "left_out": list(taken.left_out),
-        "said": f"{source}: {taken}",
+        "said": f"{given.source}: {taken}",
     }
 
 

@@ -15,9 +15,10 @@ from knee_study import NETWORK, RECIPE, MiddleFinder, make_study, write_labels
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from KneeBoneAgeLib.bundle import PHANTOM_FIRST_LINE, load_bundle
+from KneeBoneAgeLib.bundle import PHANTOM_FIRST_LINE, default_bundle_path, load_bundle
 from KneeBoneAgeLib.crop import KneeCrop
 from KneeBoneAgeLib.estimator import Estimator
+from KneeBoneAgeLib.network import AgeNetwork, with_map_rank
 from KneeBoneAgeLib.radiograph import read_film
 from KneeBoneAgeLib.segmentation import DEFAULT_CONFIG, FinderNetwork, Finding
 from KneeBoneAgeTrainingLib.cohort.records import StudyError
@@ -37,9 +38,9 @@ from KneeBoneAgeTrainingLib.knee.recipe import (
     load_knee_recipe,
     shipped_knee_recipes,
 )
-from KneeBoneAgeTrainingLib.knee.start import TEACHER, Start
+from KneeBoneAgeTrainingLib.knee.start import BUNDLE, TEACHER, Start, take_over
 from KneeBoneAgeTrainingLib.knee.transfer import transfer
-from KneeBoneAgeTrainingLib.recipes import HandRecipe, RecipeError, dump_recipe
+from KneeBoneAgeTrainingLib.recipes import HandRecipe, RecipeError, dump_recipe, load_recipe
 from KneeBoneAgeTrainingLib.runs.loop import Stopped, StopRequest
 from KneeBoneAgeTrainingLib.runs.machine import Machine
 from KneeBoneAgeTrainingLib.runs.progress import Reporter
@@ -323,7 +324,7 @@ def test_a_student_starts_from_the_fold_of_the_teacher_that_does_not_know_its_ch
         assert start["from"] == f"fold {fold} of teacher"
         assert start["taken"] > 40
         assert start["left_out"] == []
-    weights, _ = Start(TEACHER, place / "teacher").weights(1, ["C000"])
+    weights = Start(TEACHER, place / "teacher").given(1, ["C000"]).weights
     kept = load_file(place / "teacher" / "fold-1" / "weights.safetensors")
     fold_of_first = {row["patient_id"]: row["fold"] for row in read_rows(place / "teacher" / FILMS_CSV)}.get(
         "C000"
@@ -336,8 +337,8 @@ def test_a_teacher_that_knows_the_held_out_children_is_refused(study, tmp_path):
     one_fold = teacher_run(tmp_path / "teacher", study, folds=(0,))
     known = [f.patient_id for f, p in zip(study.films, study.places, strict=True) if p.fold == 1]
     with pytest.raises(RunError, match="held out by fold 1"):
-        Start(TEACHER, one_fold).weights(1, known)
-    Start(TEACHER, one_fold).weights(1, ["somebody else"])
+        Start(TEACHER, one_fold).given(1, known)
+    Start(TEACHER, one_fold).given(1, ["somebody else"])
 
 
 def test_the_same_line_again_does_nothing_and_another_label_is_refused(study, finished, place):
@@ -420,22 +421,42 @@ def test_shipped_knee_recipes_are_valid_and_unknown_keys_are_named(tmp_path):
         load_knee_recipe(path)
 
 
-def test_the_demo_knee_takes_over_all_of_the_demo_hands_weights():
-    from KneeBoneAgeLib.network import AgeNetwork
-    from KneeBoneAgeTrainingLib.knee.start import take_over
-    from KneeBoneAgeTrainingLib.recipes import load_recipe
+def student_of(recipe, network):
+    return AgeNetwork(load_knee_recipe(recipe).config(network))
 
+
+def test_the_demo_knee_takes_over_all_of_the_demo_hands_weights():
     hand = load_recipe("demo-hand")
     teacher = build_teacher(hand.architecture, Inputs(hand.image_size, True, True), fetch=False)
-    taken = take_over(AgeNetwork(load_knee_recipe("demo-knee").config), teacher.state_dict())
-    assert taken.left_out == ()
+    for network in (None, teacher.network.config):
+        assert take_over(student_of("demo-knee", network), teacher.state_dict()).left_out == ()
+
+
+def test_a_student_takes_over_all_of_convnext_hand_but_what_is_read_place_by_place_of_another_window():
+    hand = load_recipe("convnext-hand")
+    teacher = build_teacher(hand.architecture, Inputs(hand.image_size, True, True), fetch=False)
+    student = student_of("knee-transfer", teacher.network.config)
+    assert (student.config.image_size, student.config.field) == (200, 0.8)
+    assert student.config.points == 48 == teacher.network.config.points
+    assert take_over(student, teacher.state_dict()).left_out == ("map_reader.linear.weight",)
+
+
+def test_a_student_takes_over_all_of_the_bundle_that_ships():
+    given = Start(BUNDLE, default_bundle_path()).given(1, [])
+    assert given.network is not None
+    student = student_of("knee-transfer", given.network)
+    assert student.config.map_rank == 0
+    assert take_over(student, given.weights).left_out == ()
+
+
+def test_what_a_recipe_names_of_the_network_wins_over_the_network_that_is_started_from():
+    hand = load_recipe("convnext-hand").architecture.config((256, 256))
+    named = KneeRecipe.model_validate({**RECIPE, "network": {"points": 5, "field": 0.6}}).config(hand)
+    assert (named.points, named.field, named.backbone_options) == (5, 0.6, hand.backbone_options)
 
 
 def test_the_weights_of_a_bundle_are_taken_over_though_stored_with_a_lower_rank():
-    from KneeBoneAgeLib.network import AgeNetwork, with_map_rank
-    from KneeBoneAgeTrainingLib.knee.start import take_over
-
-    config = replace(TINY.config, map_features=32)
+    config = replace(TINY.config(), map_features=32)
     torch.manual_seed(0)
     kept, other = AgeNetwork(config), AgeNetwork(config)
     assert kept.map_reader is not None
