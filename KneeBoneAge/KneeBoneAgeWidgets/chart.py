@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ SIZE = (340, 110)
 SCALE = 2.0
 """Pixels a logical pixel, so that it is sharp on fine screens too."""
 LEFT, RIGHT, TOP, BASE = 12, 328, 34, 86
+STEP = 2
+"""Logical pixels between two places of the curve."""
 LEAST_SPAN_MONTHS = 48.0
 
 
@@ -158,21 +161,25 @@ class _Drawing:
     def _distribution(self, density: NDArray[np.float64], months_to: float) -> None:
         if density.size < 2 or not density.max() > 0:
             return
-        columns = np.arange(LEFT, RIGHT + 1)
-        months = self.first + (columns - LEFT) / (RIGHT - LEFT) * (self.last - self.first)
+        x = np.arange(LEFT, RIGHT + 1, STEP, dtype=float)
+        months = self.first + (x - LEFT) / (RIGHT - LEFT) * (self.last - self.first)
         heights = np.interp(months, _centres(density, months_to), density) / density.max() * (BASE - TOP - 4)
-        colours, refused = self.colours, self.answer.refused
+        colours, refused, fill = self.colours, self.answer.refused, self.painter.fillRect
         ground = qt.QColor(colours.refused if refused else colours.filled)
-        for x, height in zip(columns[:-1], (heights[:-1] + heights[1:]) / 2, strict=True):
+        for left, height in zip(x[:-1].tolist(), ((heights[:-1] + heights[1:]) / 2).tolist(), strict=True):
             if height > 0.1:
-                self.painter.fillRect(qt.QRectF(float(x), BASE - float(height), 1.0, float(height)), ground)
+                fill(qt.QRectF(left, BASE - height, STEP, height), ground)
         pen = qt.QPen(qt.QColor(colours.quiet if refused else colours.curve))
         pen.setWidthF(1.5)
         pen.setCapStyle(qt.Qt.RoundCap)
         self.painter.setPen(pen)
-        points = [qt.QPointF(float(x), BASE - float(y)) for x, y in zip(columns, heights, strict=True)]
-        for one, other in zip(points[::2], points[2::2], strict=False):
-            self.painter.drawLine(one, other)
+        seen = np.flatnonzero(heights > 0.1)
+        if seen.size:
+            seen = slice(max(seen[0] - 1, 0), seen[-1] + 2)
+            tops = zip(x[seen].tolist(), (BASE - heights[seen]).tolist(), strict=True)
+            points = [qt.QPointF(*top) for top in tops]
+            for one, other in pairwise(points):
+                self.painter.drawLine(one, other)
 
     def _axis(self) -> None:
         quiet = self.colours.quiet

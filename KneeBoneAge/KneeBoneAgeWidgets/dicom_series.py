@@ -102,9 +102,9 @@ class SeriesList:
 
     def _words(self, count: int, reading: bool) -> str:
         if reading:
-            return _("{count} radiographs so far…").format(count=count)
+            return _("Radiographs so far: {count}…").format(count=count)
         if count:
-            return _("{count} radiographs; check those to estimate").format(count=count)
+            return _("Radiographs: {count}; check those to estimate").format(count=count)
         return _("no radiographs; import them in the DICOM module")
 
     def _add(self, found: list[Series]) -> None:

@@ -117,7 +117,7 @@ def _difference(record: dict[str, Any]) -> str:
     known = _("chronological age, {age}").format(age=years_and_months(chronological))
     if bone is None or record.get("mature"):
         return _("Chronological age: {age}").format(age=years_and_months(chronological))
-    months = round(bone - chronological)
+    months = round(bone) - round(chronological)  # what stands above, so that a reader gets the same
     if months == 0:
         return _("Equal to the {known}").format(known=known)
     way = _("{difference} ahead of the {known}") if months > 0 else _("{difference} behind the {known}")

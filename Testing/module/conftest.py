@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -159,6 +160,13 @@ def record(film, index, crop, **other):
     middle = next((values[name] for name in known if values.get(name)), 200)
     spread = np.exp(-((np.arange(240) + 0.5 - middle) ** 2) / (2 * 6.0**2))
     return values | {"distribution": {"probabilities": list(spread / spread.sum()), "months_to": 240.0}}
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder of its own, whose name may stand in a picture of the panel."""
+    with tempfile.TemporaryDirectory(prefix="films-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder).resolve()
 
 
 @pytest.fixture

@@ -36,12 +36,13 @@ def test_a_run_tells_its_progress_and_fills_the_table(application, panel, runnin
     running.say(progress="Loading PyTorch…")
     assert panel.ui.manyStatus.text == "Loading PyTorch…"
     running.say(**done(tools, 1, "anna.dcm"))
-    running.say(**done(tools, 2, "ben.dcm", status="refused", reason="no knee", bone_age_months=None))
+    blank = {"status": "refused", "reason": "blank film: it shows no contrast", "bone_age_months": None}
+    running.say(**done(tools, 2, "ben.dcm", **blank, interval_months=None, knee_index=0))
     application.process_events()
     assert panel.ui.manyProgress.value == 2
     assert "2 of 3 films" in panel.ui.manyStatus.text
     assert "anna.dcm: Right knee: 8 y 5 m (101 months)" in panel.ui.manyLog.plainText
-    assert "ben.dcm: Right knee: no knee" in panel.ui.manyLog.plainText
+    assert "ben.dcm: blank film: it shows no contrast" in panel.ui.manyLog.plainText
     panel.ui.resultsSection.collapsed = False
     application.picture_of_panel(panel, tools.OUTPUT / "panel-many-films.png")
     running.say(**done(tools, 3, "carl.dcm"))

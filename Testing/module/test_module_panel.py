@@ -28,7 +28,7 @@ def test_two_clicks_lead_from_a_film_to_its_bone_ages(application, panel, estima
     assert "Left knee" in second.text
     assert "8 y 8 m (104 months)" in first.text
     assert "90% interval: 7 y 10 m to 9 y 7 m" in first.text
-    assert "1 month ahead of the chronological age, 8 y 6 m" in first.text
+    assert "2 months ahead of the chronological age, 8 y 6 m" in first.text
     assert first.picture
     assert second.picture
     application.picture_of_panel(panel, tools.OUTPUT / "panel-estimate.png")
