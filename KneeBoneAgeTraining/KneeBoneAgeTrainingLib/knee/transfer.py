@@ -71,6 +71,7 @@ log = logging.getLogger(__name__)
 
 FINDER, FINDER_JSON = "finder.safetensors", "finder.json"
 STAGE, CLIP_NORM = "knee", 1.0
+WAITING = "waiting for another run"
 NEGATIVES_PART = 40
 """Crops a file of those that are drawn."""
 
@@ -106,7 +107,7 @@ def _transfer(
     stop: StopRequest,
 ) -> None:
     main = is_main_process()
-    with locked(job.prepared):
+    with locked(job.prepared, check=stop.check, waiting=lambda: reporter.tell(doing=WAITING)):
         prepared = _prepared(job, reporter, stop)
         negatives = _negatives(job, reporter, stop)
     taught = teach(job.study, prepared, job.label, pseudo, job.recipe)

@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ from typer.testing import CliRunner
 
 from KneeBoneAgeTrainingLib.agreement import agreement, fit_age_baseline
 from KneeBoneAgeTrainingLib.commands import app
+from KneeBoneAgeTrainingLib.runs import lock
 from KneeBoneAgeTrainingLib.runs.folder import again
+from KneeBoneAgeTrainingLib.runs.lock import locked
+from KneeBoneAgeTrainingLib.runs.loop import Stopped, StopRequest
 from KneeBoneAgeTrainingLib.runs.process import command_line
 from KneeBoneAgeTrainingLib.runs.record import (
     RUNNING,
@@ -77,6 +82,54 @@ def test_a_knee_run_goes_on_with_its_own_line_wherever_it_was_moved(tmp_path):
     own = ["--out", str(run.folder), "--recipe", str(run.folder / "recipe.yaml")]
     assert again(run) == ("knee-transfer", *own, "--label", "readers", "--study", "/study")
     assert again(begin(tmp_path / "older", "name: tiny\n", {"kind": "knee"}, {"state": "stopped"})) is None
+
+
+def like_windows() -> SimpleNamespace:
+    """Locks of Windows: of the byte at the place of the file where the stream stands, told apart by file and place."""
+    held = set()
+
+    def locking(number: int, mode: int, count: int) -> None:
+        assert count == 1
+        byte = (os.fstat(number).st_ino, os.lseek(number, 0, os.SEEK_CUR))
+        if mode == 2 and byte in held:
+            raise PermissionError(13, "Permission denied")
+        (held.add if mode == 2 else held.remove)(byte)
+
+    return SimpleNamespace(LK_UNLCK=0, LK_NBLCK=2, locking=locking)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_who_waits_for_a_folder_says_so_can_be_stopped_and_gets_it_when_it_is_free(
+    tmp_path, monkeypatch, windows
+):
+    if windows:
+        monkeypatch.setattr(lock, "fcntl", None)
+        monkeypatch.setattr(lock, "msvcrt", like_windows())
+    monkeypatch.setattr(lock, "AGAIN_S", 0.01)
+    stop, told, done = StopRequest(), [], []
+
+    def wait_for_it() -> None:
+        with locked(tmp_path, waiting=lambda: told.append("waits")):
+            done.append(True)
+
+    with locked(tmp_path, waiting=lambda: told.append("nobody holds it")):
+        other = threading.Thread(target=wait_for_it)
+        other.start()
+        with pytest.raises(Stopped), locked(tmp_path, check=stop.check, waiting=stop.ask):
+            pytest.fail("two hold it")
+        other.join(0.1)
+        assert not done
+    other.join(10)
+    assert (told, done) == (["waits"], [True])
+
+
+def test_a_disk_that_knows_no_locks_is_named_with_a_way_out(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(lock, "fcntl", SimpleNamespace(LOCK_EX=2, LOCK_NB=4, flock=refused))
+    with pytest.raises(RunError, match="Function not implemented.*--cache"), locked(tmp_path):
+        pytest.fail("not locked")
 
 
 def test_runs_are_listed_with_their_error_beside_that_of_age_alone(tmp_path):
