@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -230,6 +231,13 @@ def write_figure(path):
     axes.set(xlabel="mean of estimate and label, months", ylabel="estimate − label, months", title="Invented")
     figure.savefig(path, dpi=110)
     return path
+
+
+@pytest.fixture
+def tmp_path():
+    """A folder of its own, whose name may stand in a picture of the panel."""
+    with tempfile.TemporaryDirectory(prefix="study-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder).resolve()
 
 
 @pytest.fixture
