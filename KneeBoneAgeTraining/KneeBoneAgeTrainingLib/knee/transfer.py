@@ -14,25 +14,19 @@ finder.safetensors    the finder that the crops are from, with finder.json: its 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import multiprocessing
 import shutil
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from KneeBoneAgeLib.bundle import current_preprocessing
 from KneeBoneAgeLib.network import AgeNetwork
 
 from ..age_module import AgeModule
 from ..crop_cache import CropCache
-from ..drawing import draw_crops
 from ..hand.job import FoldRows, is_phantom
 from ..hand.results import PREDICTIONS, TEST_PREDICTIONS
 from ..predicting import predict
@@ -52,6 +46,7 @@ from .corrections import CorrectedCrops
 from .job import KneeJob, begin_run, check_folds, check_job, counts_of, rows_of_fold, write_rows
 from .labels import PseudoLabels, Taught, teach
 from .module import StudentModule
+from .negatives import draw_negatives
 from .pictures import BundleFinder, PreparedKnees, prepare
 from .results import (
     GATE,
@@ -72,8 +67,6 @@ log = logging.getLogger(__name__)
 FINDER, FINDER_JSON = "finder.safetensors", "finder.json"
 STAGE, CLIP_NORM = "knee", 1.0
 WAITING = "waiting for another run"
-NEGATIVES_PART = 40
-"""Crops a file of those that are drawn."""
 
 
 def transfer(job: KneeJob, reporter: Reporter, stop: StopRequest) -> Run:
@@ -156,27 +149,11 @@ def _keep_finder(job: KneeJob) -> None:
 
 
 def _negatives(job: KneeJob, reporter: Reporter, stop: StopRequest) -> CropCache | None:
-    """Crops of other things, drawn by the phantom; kept beside the study's crops."""
-    wanted = job.recipe.negatives
-    if not wanted.count:
-        return None
-    drawn = job.prepared / f"negatives-{wanted.seed}-{wanted.count}-{current_preprocessing()['size_px']}"
-    reporter.tell(doing="drawing crops of other things")
-    workers = max(1, min(_processes(job), wanted.count // NEGATIVES_PART))
-    calls = [(drawn, wanted.count, wanted.seed, worker, workers) for worker in range(workers)]
-    if workers == 1:
-        _draw_negatives(calls[0])
-    else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(_draw_negatives, calls))
+    if job.recipe.negatives.count:
+        reporter.tell(doing="drawing crops of other things")
+    drawn = draw_negatives(job.recipe.negatives, job.prepared, _processes(job))
     stop.check()
-    return CropCache.load(drawn)
-
-
-def _draw_negatives(call: tuple[Path, int, int, int, int]) -> None:
-    out, count, seed, worker, workers = call
-    with contextlib.redirect_stdout(sys.stderr):
-        draw_crops(out, count, seed, negatives=True, part=NEGATIVES_PART, worker=worker, workers=workers)
+    return drawn
 
 
 def _train_fold(

@@ -25,16 +25,19 @@ from KneeBoneAgeTrainingLib.cohort.records import StudyError
 from KneeBoneAgeTrainingLib.cohort.study import open_study
 from KneeBoneAgeTrainingLib.export import export_run
 from KneeBoneAgeTrainingLib.hand.weights import save_fold
+from KneeBoneAgeTrainingLib.knee import negatives as knee_negatives
 from KneeBoneAgeTrainingLib.knee import pictures as knee_pictures
 from KneeBoneAgeTrainingLib.knee import results as knee_results
 from KneeBoneAgeTrainingLib.knee.batches import Lesson, StudentBatches, poorer
 from KneeBoneAgeTrainingLib.knee.corrections import CorrectedCrops
 from KneeBoneAgeTrainingLib.knee.job import KneeJob, rows_of_fold
 from KneeBoneAgeTrainingLib.knee.labels import PseudoLabels, moved_months, teach
+from KneeBoneAgeTrainingLib.knee.negatives import draw_negatives
 from KneeBoneAgeTrainingLib.knee.pictures import crops_of, prepare
 from KneeBoneAgeTrainingLib.knee.recipe import (
     KneeAugmentation,
     KneeRecipe,
+    Negatives,
     load_knee_recipe,
     shipped_knee_recipes,
 )
@@ -248,6 +251,23 @@ def test_crops_are_coarsened_and_inverted_as_often_as_wanted():
     coarse = poorer(image, rng, KneeAugmentation(resolution=1))
     assert float((coarse - image).abs().mean()) > 0.05
     assert float(coarse.diff(dim=-1).abs().mean()) < float(image.diff(dim=-1).abs().mean())
+
+
+def test_other_things_are_drawn_once_and_anew_when_what_draws_them_has_changed(tmp_path, monkeypatch):
+    wanted = Negatives(count=2, seed=5)
+    first = draw_negatives(wanted, tmp_path, 1)
+    assert first is not None
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("images-*.npy")}
+    again = draw_negatives(wanted, tmp_path, 1)
+    assert again is not None
+    assert np.array_equal(first.images(np.arange(2)), again.images(np.arange(2)))
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("images-*.npy")}
+    phantom = tmp_path / "phantom.py"
+    phantom.write_text("CORTEX = 2.0\n")
+    monkeypatch.setattr(knee_negatives, "SOURCES", (*knee_negatives.SOURCES, phantom))
+    draw_negatives(wanted, tmp_path, 1)
+    assert len(list(tmp_path.glob("negatives-*"))) == 2
+    assert draw_negatives(Negatives(count=0), tmp_path, 1) is None
 
 
 def test_children_that_stop_a_fold_early_are_neither_learnt_from_nor_held_out(study, tmp_path):

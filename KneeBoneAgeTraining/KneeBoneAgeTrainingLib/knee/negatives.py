@@ -1,0 +1,61 @@
+"""Crops of other things than frontal knees, drawn by the phantom and kept beside a study's crops.
+
+They lie in ``negatives-VERSION-CODE-SEED-COUNT``; CODE tells the code that drew them, so that what an older phantom
+drew is not taken for what this one draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import KneeBoneAgeLib.phantom
+from KneeBoneAgeLib import crop
+from KneeBoneAgeLib.version import VERSION
+
+from .. import crop_cache, drawing
+from ..crop_cache import CropCache
+from ..drawing import draw_crops
+from .recipe import Negatives
+
+PART = 40
+"""Crops a file of those that are drawn."""
+SOURCES = (
+    Path(KneeBoneAgeLib.phantom.__file__).parent,
+    *(Path(one.__file__) for one in (crop, drawing, crop_cache)),
+)
+"""Files, and folders of files, that decide what is drawn."""
+
+
+def drawn_by() -> str:
+    """What would draw now: the version of the libraries, and 8 hex digits of the SHA-256 of the code."""
+    code = hashlib.sha256()
+    for source in SOURCES:
+        for path in sorted(source.glob("*.py")) if source.is_dir() else [source]:
+            code.update(path.read_bytes())
+    return f"{VERSION}-{code.hexdigest()[:8]}"
+
+
+def draw_negatives(wanted: Negatives, folder: Path, processes: int) -> CropCache | None:
+    """The crops that are wanted, drawn now by so many processes unless they are in `folder`; None where none are."""
+    if not wanted.count:
+        return None
+    place = folder / f"negatives-{drawn_by()}-{wanted.seed}-{wanted.count}"
+    workers = max(1, min(processes, wanted.count // PART))
+    calls = [(place, wanted.count, wanted.seed, worker, workers) for worker in range(workers)]
+    if workers == 1:
+        _draw(calls[0])
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(_draw, calls))
+    return CropCache.load(place)
+
+
+def _draw(call: tuple[Path, int, int, int, int]) -> None:
+    out, count, seed, worker, workers = call
+    with contextlib.redirect_stdout(sys.stderr):
+        draw_crops(out, count, seed, negatives=True, part=PART, worker=worker, workers=workers)
