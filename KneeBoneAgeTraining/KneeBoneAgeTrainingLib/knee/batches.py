@@ -41,7 +41,8 @@ class Lesson:
         rows: NDArray[np.intp],
         negatives: CropCache | None,
     ) -> Lesson:
-        parts = parts_of(recipe, (taught.cache, rows, LABEL), None, taught.cache, negatives)
+        others = negatives if len(knee.negatives.shares) > 1 else None
+        parts = parts_of(recipe, (taught.cache, rows, LABEL), None, taught.cache, others)
         return cls(tuple(parts), taught.sd_months, knee.augmentation)
 
 

@@ -159,6 +159,7 @@ def check_job(job: KneeJob, folds: Sequence[int], pseudo: PseudoLabels | None) -
         raise RunError(
             f"batch {job.recipe.batch} of the recipe cannot be shared out to {job.machine.world} devices evenly"
         )
+    job.recipe.knees_of(job.recipe.batch, job.machine.world)
 
 
 def _table_facts(path: Path | None, pseudo: PseudoLabels | None) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from KneeBoneAgeLib.crop import SIZE_PX
 from KneeBoneAgeLib.network import AgeNetworkConfig
 
 from ..augmentation import Jitter
+from ..batches import counts_of_parts
 from ..recipe import Recipe
 from ..recipes import FOLDER, RecipeError, shipped_recipes
 from ..recipes.schema import Count, EarlyStopping, NotNegative, Section, Share
@@ -82,7 +83,15 @@ class Negatives(Section):
         default=320, ge=0, description="so many are drawn; 0: none, and the bundle has no gate"
     )
     seed: int = Field(default=9001, ge=0, description="seed of the drawing")
-    share: Share = Field(default=0.05, description="share of a batch, so that features tell them from knees")
+    share: Share = Field(
+        default=0.05,
+        description="share of a batch, one crop at least, so that features tell them from knees; 0: not learnt from",
+    )
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of a batch: knees, then what was drawn, where that is learnt from."""
+        return (1 - self.share, self.share) if self.count and self.share else (1.0,)
 
 
 class KneeRecipe(Section):
@@ -167,15 +176,10 @@ class KneeRecipe(Section):
     ) -> Recipe:
         """The settings of one fold that learns from so many crops on so many devices; `start` as in `config`.
 
-        Raises RunError where there are too few crops to share out.
+        Raises RunError where a device would get no knee.
         """
         batch = min(self.batch, max(2, crops // 4)) // devices * devices
-        if batch < 2 * devices and devices > 1:
-            raise RunError(
-                f"fold {fold}: {crops} crops and batch {self.batch} cannot be shared out to {devices} devices; use "
-                "fewer devices"
-            )
-        epoch_steps = max(1, -(-crops // batch))
+        epoch_steps = max(1, -(-crops // self.knees_of(batch, devices)))
         return Recipe(
             steps=self.epochs * epoch_steps,
             epoch_steps=epoch_steps,
@@ -195,6 +199,23 @@ class KneeRecipe(Section):
             prior_steps=self.prior_steps,
             point_weight=0.0,
             seed=self.seed + 100 * fold,
+        )
+
+    def knees_of(self, batch: int, devices: int = 1) -> int:
+        """How many crops of a batch are knees, on all devices together.
+
+        Raises RunError where a device would get none.
+        """
+        knees = devices * counts_of_parts(batch // devices, self.negatives.shares)[0]
+        if knees >= devices:
+            return knees
+        others = len(self.negatives.shares) > 1
+        ways = ["use fewer devices"] if devices > 1 else []
+        ways += ["raise batch", "lower negatives.share", "set negatives.count to 0"] if others else []
+        raise RunError(
+            f"recipe {self.name}: a batch of {batch} crops"
+            + (f", of which {self.negatives.share:.0%} (one at least) are no knees," if others else "")
+            + f" has no knee for each of {devices} device{'s' * (devices > 1)}; {', or '.join(ways)}"
         )
 
 

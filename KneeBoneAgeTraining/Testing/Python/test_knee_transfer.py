@@ -243,6 +243,42 @@ def test_batches_hold_every_knee_once_an_epoch_with_its_own_spread(study, tmp_pa
     assert torch.equal(torch.cat([batch["label"] for batch in shares]), torch.from_numpy(seen))
 
 
+def with_negatives(batch, **negatives):
+    return KneeRecipe.model_validate({**RECIPE, "batch": batch, "negatives": negatives})
+
+
+def test_an_epoch_shows_every_knee_once_beside_what_is_no_knee(study, tmp_path):
+    knee = with_negatives(4, count=3, share=0.25)
+    drawn = draw_negatives(knee.negatives, tmp_path, 1)
+    crops, pseudo = prepared(study, tmp_path), PseudoLabels.read(write_labels(tmp_path, study))
+    taught = teach(study, crops, "both", pseudo, knee)
+    rows = np.flatnonzero(taught.fold >= 0)[:12]
+    recipe = knee.training(len(rows), 0)
+    assert (recipe.batch, recipe.epoch_steps) == (3, 6)
+    batches = StudentBatches(Lesson.of(recipe, knee, taught, rows, drawn), recipe)
+    epoch = [batches[step] for step in range(recipe.epoch_steps)]
+    assert [batch["knee"].tolist() for batch in epoch] == [[True, True, False]] * 6
+    seen = torch.cat([batch["label"][:2] for batch in epoch]).numpy()
+    assert np.array_equal(np.sort(seen), np.sort(taught.cache.labels.assigned_months[rows]))
+    without = with_negatives(4, count=3, share=0.0)
+    recipe = without.training(len(rows), 0)
+    assert (recipe.batch, recipe.epoch_steps) == (3, 4)
+    batch = StudentBatches(Lesson.of(recipe, without, taught, rows, drawn), recipe)[0]
+    assert batch["knee"].tolist() == [True, True, True]
+
+
+def test_a_batch_without_room_for_a_knee_is_refused_before_anything_is_done(study, tmp_path):
+    assert with_negatives(1, count=0).training(40, 0).batch == 1
+    with pytest.raises(
+        RunError, match=r"batch of 2 crops, of which 5% .* no knee for each of 2 devices; use fewer"
+    ):
+        with_negatives(2, count=3).training(40, 0, devices=2)
+    job = replace(job_of(study, tmp_path / "run"), recipe=with_negatives(1, count=3))
+    with pytest.raises(RunError, match="batch of 1 crops.*raise batch, or lower negatives.share, or set"):
+        run_job(job)
+    assert not list(tmp_path.iterdir())
+
+
 def test_crops_are_coarsened_and_inverted_as_often_as_wanted():
     image = torch.rand(6, 1, 32, 32) * 2 - 1
     rng = np.random.default_rng(0)
