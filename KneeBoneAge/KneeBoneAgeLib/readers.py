@@ -1,8 +1,4 @@
-"""How the age network reads the maps of its backbone: place by place, and at landmarks.
-
-Pooling forgets the place, and most of what matures at the knee is a breadth, a height or a line at a known place of an
-aligned crop.
-"""
+"""How the age network reads the maps of its backbone: place by place, and at landmarks."""
 
 from __future__ import annotations
 
@@ -104,13 +100,20 @@ class PointReader(nn.Module):
             merged = here
         assert merged is not None
         merged = torch.relu(self.merge(torch.relu(merged)))
-        log_share = torch.log_softmax(4 * self.heat(merged).flatten(2), dim=-1)
+        heat, described = self.heat(merged), self.describe(merged)
+        with torch.autocast(
+            image.device.type, enabled=False
+        ):  # half precision would round places to half a pixel
+            return self._read(image.float(), heat.float(), described.float(), field)
+
+    def _read(self, image: Tensor, heat: Tensor, described: Tensor, field: float) -> tuple[Tensor, Points]:
+        log_share = torch.log_softmax(4 * heat.flatten(2), dim=-1)
         share = log_share.exp()
-        side = merged.shape[-1]
+        side = heat.shape[-1]
         along = (torch.arange(side, device=share.device) + 0.5) * (2 / side) - 1
         grid = torch.stack([along.repeat(side), along.repeat_interleave(side)], dim=-1)
         places = share @ grid
-        looks = [share @ self.describe(merged).flatten(2).transpose(1, 2), share.amax(-1, keepdim=True)]
+        looks = [share @ described.flatten(2).transpose(1, 2), share.amax(-1, keepdim=True)]
         if self.close is not None:
             correction, seen = self.close(image, places.detach())
             places = places + correction

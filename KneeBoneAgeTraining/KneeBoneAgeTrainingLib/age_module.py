@@ -14,6 +14,7 @@ from torch.nn import functional
 from KneeBoneAgeLib.network import MONTHS_MAX, UNKNOWN_SEX, AgeNetwork, Points, bin_centres
 
 from .recipe import TRUE_SD_MONTHS, Recipe
+from .runs.loop import move_average, pace, weight_groups
 
 ATLAS_END_MONTHS = (216.0, 228.0)
 """Bone age at which a hand atlas ends, girls and boys: a reader cannot assign more."""
@@ -164,34 +165,20 @@ class AgeModule(lightning.LightningModule):
         self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(batch["sex"]))
         return found["loss"]
 
-    @torch.no_grad()
     def on_train_batch_end(self, *_: Any) -> None:
-        step, small_steps = self.global_step, self.recipe.small_share * self.recipe.steps
+        step, small_steps = self.global_step, int(self.recipe.small_share * self.recipe.steps)
         # Crops of another side start a new average.
         seen = step if step <= small_steps else step - small_steps
-        decay = min(self.recipe.ema_decay, (1 + seen) / (10 + seen))
-        for kept, now in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-            kept.lerp_(now, 1 - decay)
+        move_average(self.averaged, self.network, seen, self.recipe.ema_decay)
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
         learnt = [
             p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("averaged")
         ]
-        groups = [
-            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups = weight_groups(learnt, recipe.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), foreach=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _pace(step, recipe))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: pace(step, recipe.steps, recipe.warm_up, 0.01)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _pace(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine down to 1 %."""
-    warm = max(1.0, recipe.warm_up * recipe.steps)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.01 + 0.99 * 0.5 * (
-        1 + math.cos(math.pi * min(1.0, (step - warm) / max(1.0, recipe.steps - warm)))
-    )

@@ -26,17 +26,18 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from . import batches
 from .age_module import AgeModule
 from .batches import Batches, Data, Part, knees_apart, parts_of
 from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
-from .head_training import keep, learn_heads
+from .head_training import cache_features, learn_heads
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
 from .recipe import Recipe
+from .runs.weights import save_state
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ def pretrain(
     module.averaged.load_state_dict(module.network.state_dict())
     log.info("prior from %d knees: %.3f nats", len(knees), loss)
     train(module, parts, folder, (cache, held_out))
-    save_file(module.state_dict(), folder / "module.safetensors")
+    save_state(folder / "module.safetensors", module)
 
 
 def renew_heads(run: Path, cache: CropCache) -> None:
@@ -193,11 +194,10 @@ def renew_heads(run: Path, cache: CropCache) -> None:
     if (folder / "module.safetensors").exists():
         return
     module = load_module(run / "pretrain")
-    kept = keep(module, cache, knees_apart(cache)[0], module.recipe.seed)
-    learn_heads(module, kept)
+    learn_heads(module, cache_features(module, cache, knees_apart(cache)[0], module.recipe.seed))
     folder.mkdir(exist_ok=True)
     module.recipe.save(folder / "recipe.json")
-    save_file(module.state_dict(), folder / "module.safetensors")
+    save_state(folder / "module.safetensors", module)
 
 
 def train_fold(
@@ -225,13 +225,15 @@ def train_fold(
     rng = np.random.default_rng(0)
     train(module, parts, folder, (cache, rng.permutation(own)[: batches.EVALUATED]))
     prediction = predict(module.averaged, cache, own)
-    save_file(module.state_dict(), folder / "module.safetensors")
+    save_state(folder / "module.safetensors", module)
+    unfinished = folder / "unfinished.npz"
     np.savez(
-        folder / "out_of_fold.npz",
+        unfinished,
         rows=own,
         features=prediction.features.astype(np.float16),
         log_likelihood=prediction.log_likelihood,
     )
+    unfinished.replace(folder / "out_of_fold.npz")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,6 +24,7 @@ from .age_module import AgeModule, label_loss, masked_smooth_l1
 from .batches import Part, rows_of
 from .crop_cache import CropCache
 from .recipe import TRUE_SD_MONTHS
+from .runs.loop import move_average
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class HeadRecipe:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedFeatures:
     """What is known of N views: `base` (N, A), the features that stay as they are; `read` (N, R), what the perceptron
     reads at the landmarks; `labels`, the other entries of `batches.rows_of`."""
 
@@ -54,7 +55,9 @@ class Kept:
 
 
 @torch.no_grad()
-def keep(module: AgeModule, cache: CropCache, rows: NDArray[np.intp], seed: int, batch: int = 32) -> Kept:
+def cache_features(
+    module: AgeModule, cache: CropCache, rows: NDArray[np.intp], seed: int, batch: int = 32
+) -> CachedFeatures:
     """One jittered view of each crop, as the module's averaged network sees it. Raises ValueError for a network
     without a perceptron at its landmarks."""
     network, recipe = module.averaged.eval(), module.recipe
@@ -74,7 +77,7 @@ def keep(module: AgeModule, cache: CropCache, rows: NDArray[np.intp], seed: int,
     finally:
         hook.remove()
     joined = {name: torch.cat([one[name] for one in labels]) for name in labels[0]}
-    return Kept(torch.cat(bases), torch.cat(seen), joined)
+    return CachedFeatures(torch.cat(bases), torch.cat(seen), joined)
 
 
 def _perceptron(network: AgeNetwork) -> nn.Sequential:
@@ -90,7 +93,7 @@ class Heads(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, module: AgeModule, kept: Kept, recipe: HeadRecipe) -> None:
+    def __init__(self, module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe) -> None:
         super().__init__()
         torch.manual_seed(recipe.seed)
         fresh = AgeModule(module.recipe, *_outputs(module))
@@ -98,10 +101,10 @@ class Heads(nn.Module):
         self.perceptron = _perceptron(fresh.network)
         self.head = fresh.network.head
         self.indicator_head, self.maturity_head = fresh.indicator_head, fresh.maturity_head
-        both = torch.cat([kept.base, kept.read], dim=1)
+        both = torch.cat([cached.base, cached.read], dim=1)
         self.register_buffer("mean", both.mean(0))
         self.register_buffer("scale", both.std(0) + 1e-3)
-        self.base_count = kept.base.shape[1]
+        self.base_count = cached.base.shape[1]
 
     def forward(self, base: Tensor, read: Tensor, sex: Tensor) -> tuple[Tensor, Tensor]:
         """Base (B, A), read (B, R), sex (B,) → log-likelihood (B, 2, bins), indicators and maturities (B, I + M)."""
@@ -145,26 +148,28 @@ def _standardise(linear: nn.Module, mean: Tensor, scale: Tensor) -> None:
     linear.bias -= linear.weight[:, :count] @ mean
 
 
-def _batches(kept: Kept, recipe: HeadRecipe) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+def _batches(
+    cached: CachedFeatures, recipe: HeadRecipe
+) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
     draw = torch.Generator().manual_seed(recipe.seed)
     for _ in range(recipe.steps):
-        rows = torch.randint(len(kept.base), (recipe.batch,), generator=draw)
-        yield kept.base[rows], kept.read[rows], {name: one[rows] for name, one in kept.labels.items()}
+        rows = torch.randint(len(cached.base), (recipe.batch,), generator=draw)
+        yield cached.base[rows], cached.read[rows], {name: one[rows] for name, one in cached.labels.items()}
 
 
-def learn_heads(module: AgeModule, kept: Kept, recipe: HeadRecipe | None = None) -> None:
-    """Learn the perceptron at the landmarks, the likelihood and the indicators of `module` again from kept views.
+def learn_heads(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe | None = None) -> None:
+    """Learn the perceptron at the landmarks, the likelihood and the indicators of `module` again from cached views.
 
     The losses are the module's: age with and without chronological age, and, heavier, indicators and maturities."""
     recipe = recipe or HeadRecipe()
-    heads = Heads(module, kept, recipe)
+    heads = Heads(module, cached, recipe)
     averaged = copy.deepcopy(heads).eval()
     optimizer = torch.optim.AdamW(
         heads.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     prior = module.averaged.eval()
-    for step, (base, read, labels) in enumerate(_batches(kept, recipe)):
+    for step, (base, read, labels) in enumerate(_batches(cached, recipe)):
         likelihood, indicators = heads(base, read, labels["sex"])
         sex = torch.where(labels["sex_missing"], UNKNOWN_SEX, labels["sex"])
         ages = (labels["age_months"], torch.full_like(labels["age_months"], torch.nan))
@@ -176,10 +181,7 @@ def learn_heads(module: AgeModule, kept: Kept, recipe: HeadRecipe | None = None)
         loss.backward()
         optimizer.step()
         pace.step()
-        decay = min(recipe.ema_decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for slow, now in zip(averaged.parameters(), heads.parameters(), strict=True):
-                slow.lerp_(now, 1 - decay)
+        move_average(averaged, heads, step, recipe.ema_decay)
         if (step + 1) % 250 == 0:
             log.info("heads: step %d  loss %.3f", step + 1, loss.item())
     averaged.put_back(module)

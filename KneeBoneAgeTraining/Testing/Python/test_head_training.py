@@ -1,4 +1,4 @@
-"""The heads of an age network, learnt again on features that are kept."""
+"""The heads of an age network, learnt again on features that are cached."""
 
 import sys
 from dataclasses import replace
@@ -10,7 +10,7 @@ import torch
 
 from KneeBoneAgeTrainingLib.age_module import AgeModule
 from KneeBoneAgeTrainingLib.crop_cache import CropCache
-from KneeBoneAgeTrainingLib.head_training import HeadRecipe, Heads, keep, learn_heads
+from KneeBoneAgeTrainingLib.head_training import HeadRecipe, Heads, cache_features, learn_heads
 from KneeBoneAgeTrainingLib.predicting import errors_months, predict
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -37,9 +37,9 @@ def test_only_what_comes_after_the_backbone_is_learnt_and_it_learns(cache, modul
     before = {name: value.clone() for name, value in module.averaged.state_dict().items()}
     labels = cache.labels.take(ROWS)
     error = [errors_months(predict(module.averaged, cache, ROWS), module.averaged, labels)["mae_no_age"]]
-    kept = keep(module, cache, ROWS, seed=1)
-    assert len(kept.base) == len(kept.read) == len(ROWS) == len(kept.labels["sex"])
-    learn_heads(module, kept, HeadRecipe(steps=150, batch=64))
+    cached = cache_features(module, cache, ROWS, seed=1)
+    assert len(cached.base) == len(cached.read) == len(ROWS) == len(cached.labels["sex"])
+    learn_heads(module, cached, HeadRecipe(steps=150, batch=64))
     error.append(errors_months(predict(module.averaged, cache, ROWS), module.averaged, labels)["mae_no_age"])
     assert error[1] < 0.7 * error[0]
     changed = {
@@ -50,21 +50,23 @@ def test_only_what_comes_after_the_backbone_is_learnt_and_it_learns(cache, modul
 
 
 def test_the_standardisation_goes_into_the_weights(cache, module):
-    kept = keep(module, cache, ROWS, seed=1)
-    heads = Heads(module, kept, HeadRecipe()).eval()
-    sex = kept.labels["sex"]
+    cached = cache_features(module, cache, ROWS, seed=1)
+    heads = Heads(module, cached, HeadRecipe()).eval()
+    sex = cached.labels["sex"]
     with torch.no_grad():
-        likelihood, indicators = heads(kept.base, kept.read, sex)
+        likelihood, indicators = heads(cached.base, cached.read, sex)
         heads.put_back(module)
-        features = torch.cat([kept.base, torch.relu(module.averaged.point_reader.linear(kept.read))], dim=1)
+        features = torch.cat(
+            [cached.base, torch.relu(module.averaged.point_reader.linear(cached.read))], dim=1
+        )
         assert torch.allclose(module.averaged.head(features), likelihood, atol=0.02, rtol=1e-3)
         assert torch.allclose(module.read_indicators(features, sex), indicators, atol=1e-3)
-        other = torch.cat([kept.base, torch.rand(len(kept.base), TINY.network.point_features)], dim=1)
+        other = torch.cat([cached.base, torch.rand(len(cached.base), TINY.network.point_features)], dim=1)
         assert torch.equal(module.knee_head(features), module.knee_head(other))
 
 
 def test_the_same_seed_keeps_the_same_views(cache, module):
-    first, again, other = (keep(module, cache, ROWS[:8], seed) for seed in (1, 1, 2))
+    first, again, other = (cache_features(module, cache, ROWS[:8], seed) for seed in (1, 1, 2))
     assert torch.equal(first.read, again.read)
     assert not torch.equal(first.read, other.read)
 
@@ -73,4 +75,4 @@ def test_a_network_that_reads_its_landmarks_by_one_layer_is_refused(cache):
     network = replace(TINY.network, point_hidden=0)
     plain = AgeModule(replace(TINY, network=network), indicators=1, maturities=1)
     with pytest.raises(ValueError, match="point_hidden"):
-        keep(plain, cache, ROWS, seed=1)
+        cache_features(plain, cache, ROWS, seed=1)
