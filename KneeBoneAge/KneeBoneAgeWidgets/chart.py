@@ -175,8 +175,8 @@ class _Drawing:
         self.painter.setPen(pen)
         seen = np.flatnonzero(heights > 0.1)
         if seen.size:
-            seen = slice(max(seen[0] - 1, 0), seen[-1] + 2)
-            tops = zip(x[seen].tolist(), (BASE - heights[seen]).tolist(), strict=True)
+            part = slice(max(int(seen[0]) - 1, 0), int(seen[-1]) + 2)
+            tops = zip(x[part].tolist(), (BASE - heights[part]).tolist(), strict=True)
             points = [qt.QPointF(*top) for top in tops]
             for one, other in pairwise(points):
                 self.painter.drawLine(one, other)
