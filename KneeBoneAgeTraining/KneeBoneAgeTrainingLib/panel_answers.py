@@ -75,8 +75,8 @@ def study(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def recipes(request: Mapping[str, Any]) -> dict[str, Any]:
     """The recipes that ship: for hand models, then for knee models."""
-    from .knee.recipe import load_knee_recipe, shipped_knee_recipes
-    from .recipes import load_recipe, shipped_recipes
+    from .knee.recipe import load_knee_recipe
+    from .recipes import load_recipe, shipped_knee_recipes, shipped_recipes
 
     hand = [_facts(load_recipe(name), HAND) for name in shipped_recipes()]
     return {"recipes": hand + [_facts(load_knee_recipe(name), KNEE) for name in shipped_knee_recipes()]}

@@ -19,8 +19,8 @@ def recipes(context: typer.Context) -> None:
     """List the recipes that ship: of hand models (`kneeboneage train`), then of knee models (`knee-transfer`)."""
     if context.invoked_subcommand is not None:
         return
-    from .knee.recipe import load_knee_recipe, shipped_knee_recipes
-    from .recipes import load_recipe, shipped_recipes
+    from .knee.recipe import load_knee_recipe
+    from .recipes import load_recipe, shipped_knee_recipes, shipped_recipes
 
     hands = [load_recipe(path) for path in shipped_recipes().values()]
     knees = [load_knee_recipe(path) for path in shipped_knee_recipes().values()]

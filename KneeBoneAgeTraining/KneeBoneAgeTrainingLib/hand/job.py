@@ -79,6 +79,8 @@ def learnable_films(study: Study, limit: int | None) -> list[HandFilm]:
 
 
 def check_job(job: Job, films: Sequence[Sequence[HandFilm]], folds: Sequence[int]) -> None:
+    """Raises RunError where studies, folds or devices do not fit the recipe, or a device is not there."""
+    job.machine.check()
     stages = len(job.recipe.stages)
     if len(job.studies) not in (1, stages):
         raise RunError(

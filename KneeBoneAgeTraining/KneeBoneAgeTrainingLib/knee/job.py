@@ -146,7 +146,8 @@ def begin_run(job: KneeJob, pseudo: PseudoLabels | None, folds: Sequence[int]) -
 
 
 def check_job(job: KneeJob, folds: Sequence[int], pseudo: PseudoLabels | None) -> None:
-    """Raises RunError where folds, labels or devices do not fit the study and the recipe."""
+    """Raises RunError where folds, labels or devices do not fit the study and the recipe, or a device is not there."""
+    job.machine.check()
     known = range(job.study.parameters.folds)
     wrong = [fold for fold in folds if fold not in known]
     if wrong or not folds:

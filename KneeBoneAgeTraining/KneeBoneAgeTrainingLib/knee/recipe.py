@@ -16,11 +16,10 @@ from KneeBoneAgeLib.network import AgeNetworkConfig
 from ..augmentation import Jitter
 from ..batches import counts_of_parts
 from ..recipe import Recipe
-from ..recipes import FOLDER, RecipeError, shipped_recipes
+from ..recipes import RecipeError, names_of_shipped, shipped_knee_recipes, shipped_recipes
 from ..recipes.schema import Count, EarlyStopping, NotNegative, Section, Share
 from ..runs.record import RunError
 
-KNEE_FOLDER = FOLDER / "knee"
 LABEL = "assigned"
 """The column of `CropLabels` that a student learns from, whoever gave the label."""
 
@@ -219,11 +218,6 @@ class KneeRecipe(Section):
         )
 
 
-def shipped_knee_recipes() -> dict[str, Path]:
-    """Name → file of the knee recipes that ship."""
-    return {path.stem: path for path in sorted(KNEE_FOLDER.glob("*.yaml"))}
-
-
 def knee_recipe_path(name_or_path: str | Path) -> Path:
     """The file of a knee recipe that ships, or the path that was given."""
     return shipped_knee_recipes().get(str(name_or_path), Path(name_or_path))
@@ -252,9 +246,10 @@ def load_knee_recipe(name_or_path: str | Path) -> KneeRecipe:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        names = ", ".join(shipped_knee_recipes())
-        raise RecipeError(f"{name_or_path}: no recipe ({reason}); shipped are {names}") from None
+        reason = f"no recipe ({getattr(error, 'strerror', None) or error})"
+        if str(name_or_path) in shipped_recipes():
+            reason = "is a recipe for hands"
+        raise RecipeError(f"{name_or_path}: {reason}; shipped are {names_of_shipped()}") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -24,11 +24,14 @@ __all__ = [
     "documented_fields",
     "dump_recipe",
     "load_recipe",
+    "names_of_shipped",
     "recipe_path",
+    "shipped_knee_recipes",
     "shipped_recipes",
 ]
 
 FOLDER = Path(__file__).parent
+KNEE_FOLDER = FOLDER / "knee"
 
 
 class RecipeError(ValueError):
@@ -49,8 +52,19 @@ class _Loader(yaml.SafeLoader):
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Name → file of the recipes that ship."""
+    """Name → file of the hand recipes that ship."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+def shipped_knee_recipes() -> dict[str, Path]:
+    """Name → file of the knee recipes that ship."""
+    return {path.stem: path for path in sorted(KNEE_FOLDER.glob("*.yaml"))}
+
+
+def names_of_shipped() -> str:
+    """All recipes that ship and the commands that take them, in words."""
+    hands, knees = (", ".join(names) for names in (shipped_recipes(), shipped_knee_recipes()))
+    return f"for hands (train): {hands}; for knees (knee-transfer): {knees}"
 
 
 def recipe_path(name_or_path: str | Path) -> Path:
@@ -70,9 +84,10 @@ def load_recipe(name_or_path: str | Path) -> HandRecipe:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        names = ", ".join(shipped_recipes())
-        reason = getattr(error, "strerror", None) or error
-        raise RecipeError(f"{name_or_path}: no recipe ({reason}); shipped are {names}") from None
+        reason = f"no recipe ({getattr(error, 'strerror', None) or error})"
+        if str(name_or_path) in shipped_knee_recipes():
+            reason = "is a recipe for knees"
+        raise RecipeError(f"{name_or_path}: {reason}; shipped are {names_of_shipped()}") from None
     try:
         values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:

@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 
+from .record import RunError
+
 
 def cores() -> int:
-    """Processor cores that this process may use: fewer than there are in a container or under SLURM."""
+    """Processor cores that this process may use: fewer than there are where it is bound to some (taskset, SLURM, the
+    cpuset of a container). A share of processor time (``docker run --cpus``, a quota of cgroups) is not seen."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -39,12 +42,21 @@ class Machine:
 
     @property
     def torch_device(self) -> torch.device:
-        """Where one device alone predicts."""
+        """Where one device alone predicts. Raises RunError where the device that is named is not available."""
         if self.device in ("auto", "cuda") and torch.cuda.is_available():
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         if self.device in ("auto", "mps") and torch.backends.mps.is_available():
             return torch.device("mps")
+        if self.device not in ("auto", "cpu"):
+            raise RunError(
+                f"device {self.device!r} is not available to PyTorch {torch.__version__} on this machine; use --device "
+                "auto or --device cpu, or install a PyTorch and a driver for it"
+            )
         return torch.device("cpu")
+
+    def check(self) -> None:
+        """Raises RunError where the device that is named is not available."""
+        _ = self.torch_device
 
     def precision(self, wanted: str) -> Any:
         """Lightning's name of a recipe's precision."""

@@ -39,11 +39,16 @@ from KneeBoneAgeTrainingLib.knee.recipe import (
     KneeRecipe,
     Negatives,
     load_knee_recipe,
-    shipped_knee_recipes,
 )
 from KneeBoneAgeTrainingLib.knee.start import BUNDLE, TEACHER, Start, take_over
 from KneeBoneAgeTrainingLib.knee.transfer import transfer
-from KneeBoneAgeTrainingLib.recipes import HandRecipe, RecipeError, dump_recipe, load_recipe
+from KneeBoneAgeTrainingLib.recipes import (
+    HandRecipe,
+    RecipeError,
+    dump_recipe,
+    load_recipe,
+    shipped_knee_recipes,
+)
 from KneeBoneAgeTrainingLib.runs.loop import Stopped, StopRequest
 from KneeBoneAgeTrainingLib.runs.machine import Machine
 from KneeBoneAgeTrainingLib.runs.progress import Reporter
@@ -276,6 +281,13 @@ def test_a_batch_without_room_for_a_knee_is_refused_before_anything_is_done(stud
     job = replace(job_of(study, tmp_path / "run"), recipe=with_negatives(1, count=3))
     with pytest.raises(RunError, match="batch of 1 crops.*raise batch, or lower negatives.share, or set"):
         run_job(job)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_on_a_device_that_is_not_there_is_refused_before_anything_is_done(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(RunError, match="device 'mps' is not available"):
+        run_job(replace(job_of(study, tmp_path / "run"), machine=Machine("mps", workers=0)))
     assert not list(tmp_path.iterdir())
 
 

@@ -15,7 +15,6 @@ from KneeBoneAgeTrainingLib.knee.recipe import (
     KneeRecipe,
     knee_recipe_path,
     load_knee_recipe,
-    shipped_knee_recipes,
 )
 from KneeBoneAgeTrainingLib.recipes import (
     RecipeError,
@@ -23,6 +22,7 @@ from KneeBoneAgeTrainingLib.recipes import (
     dump_recipe,
     load_recipe,
     recipe_path,
+    shipped_knee_recipes,
     shipped_recipes,
 )
 
@@ -87,8 +87,15 @@ def test_what_is_wrong_in_a_recipe_is_named(tmp_path, old, new, said):
 
 
 def test_a_recipe_that_is_not_there_names_those_that_ship():
-    with pytest.raises(RecipeError, match="shipped are bonet, convnext-hand"):
-        load_recipe("convnext-hands")
+    for load in (load_recipe, load_knee_recipe):
+        with pytest.raises(
+            RecipeError, match="knee-transfr: no recipe .*bonet, convnext-hand.*demo-knee, knee-transfer"
+        ):
+            load("knee-transfr")
+    with pytest.raises(RecipeError, match="knee-transfer: is a recipe for knees"):
+        load_recipe("knee-transfer")
+    with pytest.raises(RecipeError, match="bonet: is a recipe for hands"):
+        load_knee_recipe("bonet")
 
 
 def test_every_field_says_what_it_means():
@@ -113,7 +120,9 @@ def test_the_command_lists_and_shows_recipes():
     only_its_own = said("show", "bonet", "--fields")
     assert "architecture.deform_after  [3]" in only_its_own
     assert "unet_encoder" not in only_its_own
-    assert CliRunner().invoke(app, ["recipes", "show", "bonnet"]).exit_code == 2
+    wrong = CliRunner().invoke(app, ["recipes", "show", "knee-transfr"])
+    assert wrong.exit_code == 2
+    assert "knee-transfer" in wrong.output
 
 
 def test_the_command_lists_and_shows_knee_recipes_too(tmp_path):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from KneeBoneAgeTrainingLib.agreement import agreement, fit_age_baseline
@@ -18,6 +19,7 @@ from KneeBoneAgeTrainingLib.runs import lock
 from KneeBoneAgeTrainingLib.runs.folder import again
 from KneeBoneAgeTrainingLib.runs.lock import locked
 from KneeBoneAgeTrainingLib.runs.loop import Stopped, StopRequest
+from KneeBoneAgeTrainingLib.runs.machine import Machine
 from KneeBoneAgeTrainingLib.runs.process import command_line
 from KneeBoneAgeTrainingLib.runs.record import (
     RUNNING,
@@ -152,6 +154,15 @@ def test_runs_are_listed_with_their_error_beside_that_of_age_alone(tmp_path):
     assert "interrupted" in second
     assert "fold 2 of 5, epoch 3 of 30, MAE 7.50 months" in second
     assert CliRunner().invoke(app, ["runs", str(tmp_path / "nowhere")]).exit_code == 2
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_named_and_not_there_is_an_error_with_a_way_out(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(RunError, match=f"device '{device}' is not available.*--device auto or --device cpu"):
+        Machine(device).check()
+    assert [Machine(one).torch_device.type for one in ("auto", "cpu")] == ["cpu", "cpu"]
 
 
 def test_where_there_is_no_run_the_way_out_is_named(tmp_path):
