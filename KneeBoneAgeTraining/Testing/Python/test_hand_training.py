@@ -109,6 +109,14 @@ def test_a_study_whose_split_leaks_is_not_trained_on(place, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_is_done(place, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    done = train(place, "nowhere", "--device", "mps")
+    assert done.exit_code == 2
+    assert "device 'mps' is not available" in " ".join(done.output.split())
+    assert not (place / "nowhere").exists()
+
+
 def test_a_line_for_a_program_is_json_and_ends_with_finished(place):
     done = train(place, "lines", "--epochs", "1", "--limit", "12", "--json-progress")
     told = [json.loads(text) for text in done.stdout.splitlines()]
