@@ -9,13 +9,16 @@ the same line goes on where it was stopped. Two stages run side by side, one cor
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from KneeBoneAgeLib.version import VERSION
 
 from .folds import FOLDS
 
@@ -142,10 +145,25 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
             ),
         ],
         [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
-        [learn("heads", "heads", refined, "refining", 1)],
+        [("heads", [age, "heads", "--run", refined, "--cache", str(run / "refining")])],
         *(folds[k : k + 2] for k in range(0, FOLDS, 2)),
         [learn("calibrate", "calibrate", refined, "folds", 1)],
     ]
+
+
+def settle_plan(run: Path, plan: Plan = PLAN) -> None:
+    """Write the plan into a new run's folder. Raises ValueError for a run that was begun with another one: its cohorts
+    would be mixed with this plan's."""
+    wanted = json.dumps({"version": VERSION, "plan": asdict(plan)}, indent=2) + "\n"
+    path = run / "plan.json"
+    if path.exists() and path.read_text() == wanted:
+        return
+    if path.exists() or (run.exists() and any(run.iterdir())):
+        raise ValueError(f"{run} was begun with another plan or version; give a new folder with --run")
+    run.mkdir(parents=True, exist_ok=True)
+    unfinished = run / "plan.unfinished"
+    unfinished.write_text(wanted)
+    unfinished.replace(path)
 
 
 def run_round(run: Path, calls: Sequence[tuple[str, list[str]]]) -> None:
@@ -178,7 +196,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, help="the bundle's folder; the library's default bundle unless given"
     )
     given = parser.parse_args(arguments)
-    given.run.mkdir(parents=True, exist_ok=True)
+    try:
+        settle_plan(given.run)
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
     began = time.monotonic()
     for calls in stages(given.run):
         names = ", ".join(name for name, _ in calls)
