@@ -55,7 +55,7 @@ REDUCED: dict[str, dict[str, Any]] = {
         **_ALL,
         "image_size": [160, 160],
         "architecture": {"options": {"backbone_options": _SMALL_NETWORK, "points": 40}},
-        "stages": [{"epochs": 16, "learning_rate": 2e-3}, {"epochs": 4, "learning_rate": 1e-3}],
+        "stages": [{"epochs": 10, "learning_rate": 2e-3}, {"epochs": 3, "learning_rate": 1e-3}],
     },
     "bonet": {
         **_ALL,
@@ -89,7 +89,7 @@ REDUCED: dict[str, dict[str, Any]] = {
 
 STUDENT = "demo-knee"
 """The knee recipe: its network is that of the reduced convnext-hand. No gate is learnt."""
-STUDENT_STEPS = 120
+STUDENT_STEPS = 80
 """Steps of each student, whatever it learns from: the epochs follow."""
 SHARES = (0.1, 0.3, 1.0)
 TEACHER, ARMS = "convnext-hand", ("transfer", "scratch")
