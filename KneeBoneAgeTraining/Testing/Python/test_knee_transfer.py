@@ -58,6 +58,8 @@ from KneeBoneAgeTrainingLib.transfer_command import app
 
 MACHINE = Machine("cpu", workers=0)
 TINY = KneeRecipe.model_validate(RECIPE)
+FOLLOWING = KneeRecipe.model_validate({**RECIPE, "network": {}, "negatives": {"count": 10}})
+"""Names nothing of its network, which is as in what it starts from."""
 
 
 @pytest.fixture(scope="module")
@@ -345,10 +347,9 @@ def finished(study, place):
     """A run from a teacher on both kinds of labels, with a gate."""
     patch = pytest.MonkeyPatch()
     patch.setattr(knee_results, "LEAST_GATED", 4)
-    recipe = KneeRecipe.model_validate({**RECIPE, "negatives": {"count": 10}})
     labels = write_labels(place, study)
     start = Start(TEACHER, teacher_run(place / "teacher", study))
-    job = replace(job_of(study, place / "run", start=start, label="both", labels=labels), recipe=recipe)
+    job = replace(job_of(study, place / "run", start=start, label="both", labels=labels), recipe=FOLLOWING)
     yield run_job(job)
     patch.undo()
 
@@ -411,10 +412,9 @@ def test_a_teacher_that_knows_the_held_out_children_is_refused(study, tmp_path):
 
 def test_the_same_line_again_does_nothing_and_another_label_is_refused(study, finished, place):
     before = (finished.folder / "fold-0" / "weights.safetensors").stat().st_mtime_ns
-    recipe = KneeRecipe.model_validate({**RECIPE, "negatives": {"count": 10}})
     start = Start(TEACHER, place / "teacher")
     job = replace(
-        job_of(study, place / "run", start=start, label="both", labels=place / "labels.csv"), recipe=recipe
+        job_of(study, place / "run", start=start, label="both", labels=place / "labels.csv"), recipe=FOLLOWING
     )
     run_job(job)
     assert (finished.folder / "fold-0" / "weights.safetensors").stat().st_mtime_ns == before
