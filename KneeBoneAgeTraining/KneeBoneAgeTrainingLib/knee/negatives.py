@@ -13,7 +13,6 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import KneeBoneAgeLib.phantom
 from KneeBoneAgeLib import crop
 from KneeBoneAgeLib.version import VERSION
 
@@ -24,19 +23,16 @@ from .recipe import Negatives
 
 PART = 40
 """Crops a file of those that are drawn."""
-SOURCES = (
-    Path(KneeBoneAgeLib.phantom.__file__).parent,
-    *(Path(one.__file__) for one in (crop, drawing, crop_cache)),
-)
-"""Files, and folders of files, that decide what is drawn."""
+FILES = (crop.__file__, drawing.__file__, crop_cache.__file__)
+SOURCES = (*Path(FILES[0]).parent.joinpath("phantom").glob("*.py"), *map(Path, FILES))
+"""The code that decides what is drawn."""
 
 
 def drawn_by() -> str:
     """What would draw now: the version of the libraries, and 8 hex digits of the SHA-256 of the code."""
     code = hashlib.sha256()
-    for source in SOURCES:
-        for path in sorted(source.glob("*.py")) if source.is_dir() else [source]:
-            code.update(path.read_bytes())
+    for path in sorted(SOURCES, key=lambda path: path.name):
+        code.update(path.read_bytes())
     return f"{VERSION}-{code.hexdigest()[:8]}"
 
 
