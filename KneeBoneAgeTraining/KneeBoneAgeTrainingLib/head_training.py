@@ -144,8 +144,8 @@ def _standardise(linear: nn.Module, mean: Tensor, scale: Tensor) -> None:
     """Let a layer take (x - mean) / scale for its first inputs from x itself."""
     assert isinstance(linear, nn.Linear)
     count = len(mean)
-    linear.weight[:, :count] /= scale
-    linear.bias -= linear.weight[:, :count] @ mean
+    linear.weight[:, :count].div_(scale)
+    linear.bias.sub_(linear.weight[:, :count] @ mean)
 
 
 def _batches(

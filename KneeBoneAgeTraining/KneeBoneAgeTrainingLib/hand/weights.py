@@ -17,6 +17,7 @@ from ..recipes import HandRecipe
 from ..runs.record import RunError, read_json, write_json
 from ..runs.weights import WEIGHTS, WEIGHTS_JSON, save_state
 from ..teachers import Inputs, Teacher, build_teacher, parse_architecture
+from ..teachers.architecture import AgeNetworkArchitecture
 from .pictures import PREPROCESSING
 
 
@@ -32,6 +33,9 @@ class FoldModel:
 
 def save_fold(folder: Path, teacher: Teacher, recipe: HandRecipe, more: dict[str, Any]) -> None:
     """Write the weights of a fold, then the file that makes them a finished fold."""
+    architecture = recipe.architecture
+    if isinstance(architecture, AgeNetworkArchitecture):
+        architecture = architecture.spelled_out(teacher.inputs.image_size)
     sha256 = save_state(folder / WEIGHTS, teacher)
     write_json(
         folder / WEIGHTS_JSON,
@@ -41,7 +45,7 @@ def save_fold(folder: Path, teacher: Teacher, recipe: HandRecipe, more: dict[str
             "recipe": recipe.name,
             "version": VERSION,
             "sha256": sha256,
-            "architecture": recipe.architecture.model_dump(mode="json"),
+            "architecture": architecture.model_dump(mode="json"),
             "inputs": asdict(teacher.inputs),
             "mirrored_average": recipe.mirrored_average,
             "preprocessing": PREPROCESSING,

@@ -88,6 +88,10 @@ class AgeNetworkArchitecture(_Architecture):
             raise ValueError(f"baseline {value}: two different key points, counted from 0")
         return value
 
+    def spelled_out(self, image_size: tuple[int, int]) -> AgeNetworkArchitecture:
+        """The same with every option named, so that a later version's defaults do not change it."""
+        return self.model_copy(update={"options": self.config(image_size).to_json()})
+
     def config(self, image_size: tuple[int, int]) -> AgeNetworkConfig:
         """The network's own configuration for square pictures of `image_size` (rows, columns).
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_teachers import bars, tiny
 
-from KneeBoneAgeLib.network import AgeNetwork
-from KneeBoneAgeTrainingLib.teachers import HandTruth, Inputs
+from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig
+from KneeBoneAgeTrainingLib.teachers import HandTruth, Inputs, parse_architecture
 from KneeBoneAgeTrainingLib.teachers.base import mean_months
 
 
@@ -50,3 +50,11 @@ def test_the_age_network_refuses_pictures_that_are_not_square_and_bins_that_are_
         tiny("age-network", Inputs((64, 48)))
     with pytest.raises(ValueError, match="bins is 100"):
         tiny("age-network", options={"bins": 100})
+
+
+def test_a_kept_network_names_every_option_so_that_later_defaults_do_not_change_it():
+    teacher = tiny("age-network")
+    size = teacher.inputs.image_size
+    kept = teacher.architecture.spelled_out(size).model_dump(mode="json")
+    assert set(kept["options"]) == {field.name for field in fields(AgeNetworkConfig)}
+    assert parse_architecture(kept).config(size) == teacher.network.config
