@@ -105,6 +105,11 @@ class KneeRecipe(Section):
         description="fields of KneeBoneAgeLib.network.AgeNetworkConfig; image_size is the crop's. What is not named is "
         "as in the network that is started from, but for field and map_rank",
     )
+    from_hand: Literal["backbone", "all"] = Field(
+        default="backbone",
+        description="what is taken over of a hand teacher: its backbone, or all that fits, the readers of places in a "
+        "hand too; of a bundle all is",
+    )
     epochs: Count = Field(description="passes over the training crops, at most")
     learning_rate: float = Field(gt=0, description="highest learning rate; lowered as a cosine")
     warm_up: Share = Field(default=0.1, description="share of the steps in which the learning rate rises")

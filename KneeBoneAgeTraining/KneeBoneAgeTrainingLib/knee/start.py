@@ -57,6 +57,11 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> Taken:
     return Taken(len(fitting), tuple(name for name in own if name not in fitting))
 
 
+def backbone_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors alone: what reads its maps has learnt places in a hand, which mislead on a knee."""
+    return {name: value for name, value in weights.items() if "backbone" in name.split(".")}
+
+
 @dataclass(frozen=True)
 class Given:
     """What a fold starts from: tensors by name, where they are from, and the network that they are of; None where that

@@ -58,7 +58,7 @@ from .results import (
     train_gate,
     write_estimates,
 )
-from .start import Given, take_over
+from .start import TEACHER, Given, backbone_of, take_over
 from .watch import KneeWatch
 from .weights import UNNAMED, load_networks, save_fold
 
@@ -222,7 +222,8 @@ def _start(job: KneeJob, given: Given, module: AgeModule) -> dict[str, Any]:
     """Take over a teacher's weights; what was taken."""
     if job.start.folder is None:
         return {"kind": job.start.kind, "said": given.source}
-    taken = take_over(module.network, given.weights)
+    part = job.start.kind == TEACHER and job.recipe.from_hand == "backbone"
+    taken = take_over(module.network, backbone_of(given.weights) if part else given.weights)
     if not any(
         name.startswith("backbone.") for name in set(module.network.state_dict()) - set(taken.left_out)
     ):

@@ -392,7 +392,8 @@ def test_a_student_starts_from_the_fold_of_the_teacher_that_does_not_know_its_ch
         start = json.loads((finished.folder / f"fold-{fold}" / "weights.json").read_text())["start"]
         assert start["from"] == f"fold {fold} of teacher"
         assert start["taken"] > 40
-        assert start["left_out"] == []
+        assert start["left_out"]  # the readers: they know places in a hand
+        assert not [name for name in start["left_out"] if name.startswith("backbone.")]
     weights = Start(TEACHER, place / "teacher").given(1, ["C000"]).weights
     kept = load_file(place / "teacher" / "fold-1" / "weights.safetensors")
     fold_of_first = {row["patient_id"]: row["fold"] for row in read_rows(place / "teacher" / FILMS_CSV)}.get(
