@@ -9,7 +9,7 @@ film is the surroundings of one knee, and its square stands in ``crops.csv``, so
 
 ================  =============================================================================================
 patients.csv      patient_id, sex; written last
-hands.csv         one left hand a child, of the knee's day; truth and masks beside it as `hand_pictures` reads them
+hands.csv         one left hand a child, of the knee's day; truth and masks beside it as `hand.pictures` reads them
 knees.csv         one knee a child, right or left
 crops.csv         its square (``knee-transfer --crops``)
 ================  =============================================================================================
@@ -35,7 +35,7 @@ from .runs.record import write_table, write_text
 
 HAND, KNEE = "hand", "knee"
 HAND_PX = 384
-"""Longer side of a hand film; `hand_pictures` looks for the hand at half of it, as finely as on a film of any size."""
+"""Longer side of a hand film; `hand.pictures` looks for the hand at half of it, as finely as on a film of any size."""
 
 PATIENTS, HANDS, KNEES, CROPS = "patients.csv", "hands.csv", "knees.csv", "crops.csv"
 FILM_COLUMNS = (
