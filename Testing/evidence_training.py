@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from KneeBoneAgeTrainingLib.demo_training import _program
+from KneeBoneAgeTrainingLib.demo_training import program_of
 from KneeBoneAgeTrainingLib.knee.recipe import KneeRecipe, dump_knee_recipe, load_knee_recipe
 from KneeBoneAgeTrainingLib.recipes import HandRecipe, dump_recipe, load_recipe
 from KneeBoneAgeTrainingLib.runs.record import read_json, read_rows, write_table, write_text
@@ -126,7 +126,7 @@ class Work:
     def run(self, *call: object, made: Path | None = None) -> None:
         """A command of ``kneeboneage``, unless what it makes is there. Raises RuntimeError when it fails."""
         words = [str(word) for word in call]
-        _execute([*_program(words[0]), *words], "kneeboneage " + " ".join(words), made)
+        _execute([*program_of(words[0]), *words], "kneeboneage " + " ".join(words), made)
 
     def draw(self, part: str, children: int, seed: int) -> Path:
         """Small films of some children."""

@@ -64,7 +64,7 @@ def steps(out: Path, knees: int, finder: Path | None = None) -> list[Step]:
     ]  # fmt: skip
 
 
-def _program(command: str) -> list[str]:
+def program_of(command: str) -> list[str]:
     """What ``kneeboneage`` is for a command, whether or not the package is installed."""
     from .commands import app
 
@@ -86,7 +86,7 @@ def run(out: Path, knees: int, finder: Path | None = None) -> float:
             print("(there already)", flush=True)
             continue
         start, busy = time.monotonic(), _children_s()
-        done = subprocess.run([*_program(step.call[0]), *step.call], check=False)
+        done = subprocess.run([*program_of(step.call[0]), *step.call], check=False)
         spent.append((step.name, (time.monotonic() - start) / 60, (_children_s() - busy) / 60))
         print(f"({spent[-1][1]:.1f} minutes, {spent[-1][2]:.1f} of a core)", flush=True)
         if done.returncode:
