@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from KneeBoneAgeLib.bundle import card, load_bundle
 from KneeBoneAgeLib.cli import app
+from KneeBoneAgeLib.closure import PhysisClosure
 from KneeBoneAgeLib.crop import KneeCrop, crop_from_box, iou
 from KneeBoneAgeLib.estimator import Estimator
 from KneeBoneAgeLib.explain import METHODS, explain, saliency
@@ -112,6 +113,21 @@ def test_a_persons_crop_is_used_as_it_is(estimator, cohort):
     knee = estimator.estimate(film, [crop_from_box(box, row["side"], film)]).knees[0]
     assert knee.crop.box_px == pytest.approx(box, abs=0.01)  # records are rounded
     assert knee.crop.origin == "person"
+
+
+def test_a_knee_whose_physes_look_closed_is_mature_whatever_its_number(estimator, cohort, monkeypatch):
+    folder, rows = cohort
+    film = read_film(folder / next(r for r in rows if r["knee_index"] == "1")["file"])
+    crops = estimator.find(film).knees[:1]
+    nothing = np.zeros((len(estimator.folds), estimator.folds[0].feature_count), np.float32)
+    for bias, mature in ((-3.0, False), (3.0, True)):
+        closure = PhysisClosure(nothing, nothing + 1, nothing, np.full(len(nothing), bias, np.float32))
+        monkeypatch.setattr(estimator, "closure", closure)
+        knee = estimator.estimate(film, crops).knees[0]
+        assert knee.mature is mature
+        assert (knee.bone_age_months is None) is mature
+        assert knee.closed_probability == pytest.approx(1 / (1 + np.exp(-bias)), abs=1e-6)
+        assert (knee.interval_months[1] == 240.0) is mature
 
 
 def test_noise_in_a_crop_is_refused_and_its_number_withheld(estimator):

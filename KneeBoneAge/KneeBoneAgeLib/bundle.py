@@ -135,6 +135,7 @@ class Manifest(_Section):
     metrics: tuple[Metric, ...] = ()
     calibration: Calibrations
     refusal_file: str | None = None
+    closure_file: str | None = None
     intended_use: str
     licence: str
     files: dict[str, FileEntry] = {}
@@ -285,6 +286,8 @@ def card(bundle: Bundle) -> str:
     ]
     for sex, months in (facts.calibration.mature_from_months or {}).items():
         lines.append(f"Mature        from {months:g} months on ({sex})")
+    if facts.closure_file:
+        lines.append("Mature        where the physes of femur and tibia look closed")
     for metric in facts.metrics:
         figure = f"{metric.name} {metric.value:g} {metric.unit}".rstrip()
         lines.append(f"Measured      {figure}  {metric.data}".rstrip())

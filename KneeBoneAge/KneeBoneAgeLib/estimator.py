@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from .bundle import Bundle, load_bundle
+from .closure import PhysisClosure
 from .crop import KneeCrop, cut, inside_fraction, normalise
 from .errors import BundleError
 from .intervals import MONTHS_MAX, Calibration, mean_months
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 FINDER_FILE = "finder.safetensors"
 GATE_FILE = "gate.safetensors"
+CLOSURE_FILE = "closure.safetensors"
 
 LEAST_ON_FILM = 0.4
 """Share of a crop that must lie on the film; with less of the knee nothing is estimated."""
@@ -51,6 +53,8 @@ class KneeEstimate:
     withheld_bone_age_months : the number of a refused knee.
     at_least_months : what a mature knee's bone age is not below.
     interval_months : low and high end at ``interval_level``; a mature knee's reaches to the end of the scale.
+    mature : the physes of femur and tibia are more likely closed than not (``closed_probability``, None where the
+        bundle cannot tell), or the bone age lies beyond the bundle's ``mature_from_months``.
     probabilities : (bins,) over ``bin_months``, the middles of the bins.
     fold_months : mean of each fold.
     """
@@ -65,6 +69,7 @@ class KneeEstimate:
     interval_months: tuple[float, float] | None
     interval_level: float
     mature: bool
+    closed_probability: float | None
     probabilities: NDArray[np.float64]
     bin_months: NDArray[np.float64]
     fold_months: tuple[float, ...]
@@ -107,6 +112,12 @@ class Estimator:
         if manifest.refusal_file:
             tensors = bundle.load_tensors(manifest.refusal_file)
             self.gate = KneeGate.from_tensors({name: value.numpy() for name, value in tensors.items()})
+        self.closure = None
+        if manifest.closure_file:
+            tensors = bundle.load_tensors(manifest.closure_file)
+            self.closure = PhysisClosure.from_tensors(
+                {name: value.numpy() for name, value in tensors.items()}
+            )
         # One crop is too small to share a fold between cores; a fold a core takes two thirds of the time.
         threads = min(torch.get_num_threads(), len(self.folds)) if self.device.type == "cpu" else 1
         self._workers = (
@@ -140,6 +151,7 @@ class Estimator:
         probabilities = fold_probabilities.mean(0)
         low, high = self.calibration_of(film).interval(probabilities)
         answers = self.gate.answer(features) if self.gate is not None else [None] * len(finding.knees)
+        closed = np.zeros(len(finding.knees)) if self.closure is None else self.closure.probability(features)
         knees = tuple(
             self._knee(
                 film,
@@ -148,6 +160,7 @@ class Estimator:
                 probabilities[i],
                 (float(low[i]), float(high[i])),
                 answers[i],
+                float(closed[i]),
             )
             for i, crop in enumerate(finding.knees)
         )
@@ -184,6 +197,7 @@ class Estimator:
         probabilities: NDArray[np.float64],
         interval: tuple[float, float],
         answer: GateAnswer | None,
+        closed: float,
     ) -> KneeEstimate:
         months = float(mean_months(probabilities))
         reason, kind = None, None
@@ -191,7 +205,7 @@ class Estimator:
             reason, kind = "most of the crop lies outside of the film; move it onto the knee", "crop"
         elif answer is not None and not answer.accepted:
             reason, kind = answer.reason, "content"
-        mature = reason is None and self._is_mature(film.sex, probabilities)
+        mature = reason is None and (closed > 0.5 or self._is_mature(film.sex, probabilities))
         if mature:
             interval = (interval[0], MONTHS_MAX)
         return KneeEstimate(
@@ -205,6 +219,7 @@ class Estimator:
             interval_months=interval if reason is None else None,
             interval_level=self.calibration_of(film).level,
             mature=mature,
+            closed_probability=closed if self.closure is not None else None,
             probabilities=probabilities,
             bin_months=self.bin_months,
             fold_months=tuple(float(m) for m in mean_months(fold_probabilities)),

@@ -1,4 +1,4 @@
-"""What the finished folds are worth, from their out-of-fold predictions: intervals, errors, knee gate."""
+"""What the finished folds are worth, from their out-of-fold predictions: intervals, errors, closure, knee gate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from safetensors.numpy import save_file
 from KneeBoneAgeLib.intervals import Calibration, mean_months
 from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
 
+from .age_module import AgeModule
 from .age_training import load_module
+from .closure_training import (
+    LEAST_CLOSED,
+    VIEWS,
+    closed_physes,
+    fit_closure,
+    jittered_features,
+    rows_to_learn,
+)
 from .crop_cache import KNEE, CropCache, CropLabels
 from .folds import FOLDS
 from .gate_training import fit_gate
@@ -47,13 +56,14 @@ def targets(labels: CropLabels, target: str) -> NDArray[np.float32]:
 def calibrate(
     run: Path, cache: CropCache, negatives: CropCache | None, *, target: str = "true", level: float = 0.9
 ) -> dict[str, Calibration]:
-    """Write `calibration.json`, `metrics.json` and `gate.safetensors` into the run's folder.
+    """Write `calibration.json`, `metrics.json`, `closure.safetensors` and `gate.safetensors` into the run's folder.
 
     The intervals are meant for the bone age itself, so on a phantom they are calibrated on the true one;
     `target` "assigned" makes them cover what a reader would say. The choice is written down.
     """
     folds = [run / f"fold-{k}" for k in range(FOLDS)]
-    networks = [load_module(folder).averaged for folder in folds]
+    modules = [load_module(folder) for folder in folds]
+    networks = [module.averaged for module in modules]
     found = [np.load(folder / "out_of_fold.npz") for folder in folds]
     rows = np.concatenate([f["rows"] for f in found])
     labels = cache.labels.take(rows)
@@ -72,6 +82,9 @@ def calibrate(
         metrics[case] = figures(p, labels, calibrations[case])
         log.info("%s  %s", case, "  ".join(f"{key} {value:.3f}" for key, value in metrics[case].items()))
     metrics["references"] = references(labels)
+    closure = _train_closure(run, modules, cache)
+    if closure:
+        metrics["closure"] = closure
     (run / "calibration.json").write_text(
         json.dumps({case: c.to_json() for case, c in calibrations.items()}, indent=2) + "\n"
     )
@@ -102,6 +115,25 @@ def references(labels: CropLabels) -> dict[str, float]:
     }
     errors = {name: float(np.abs(guess - labels.true_months).mean()) for name, guess in guesses.items()}
     return {name: error for name, error in errors.items() if np.isfinite(error)}
+
+
+def _train_closure(run: Path, modules: list[AgeModule], cache: CropCache) -> dict[str, float]:
+    """Learn to tell closed physes; how well that went on the children kept apart. Empty where too few are closed."""
+    learnt, kept = rows_to_learn(cache.labels)
+    closed = closed_physes(cache.labels)
+    if min(closed[learnt].sum(), closed[kept].sum()) < LEAST_CLOSED:
+        log.warning("too few knees with closed physes: the bundle will not tell them")
+        return {}
+    rows = np.concatenate([learnt, np.repeat(learnt[closed[learnt]], VIEWS - 1)])
+    closure = fit_closure(jittered_features(modules, cache, rows, seed=11), closed[rows])
+    save_file(closure.tensors(), run / "closure.safetensors")
+    called = closure.probability(np.stack([predict(m.averaged, cache, kept).features for m in modules])) > 0.5
+    found = {
+        "share of closed physes told": float(called[closed[kept]].mean()),
+        "share of open physes called closed": float(called[~closed[kept]].mean()),
+    }
+    log.info("closure  %s", "  ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    return found
 
 
 def _train_gate(run: Path, networks: list[AgeNetwork], cache: CropCache, negatives: CropCache | None) -> None:

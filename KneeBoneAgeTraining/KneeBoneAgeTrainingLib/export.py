@@ -24,7 +24,7 @@ from KneeBoneAgeLib.bundle import (
     current_preprocessing,
     write_bundle,
 )
-from KneeBoneAgeLib.estimator import FINDER_FILE, GATE_FILE, fold_file
+from KneeBoneAgeLib.estimator import CLOSURE_FILE, FINDER_FILE, GATE_FILE, fold_file
 from KneeBoneAgeLib.network import MONTHS_MAX, AgeNetwork, with_map_rank
 
 from .age_training import load_module
@@ -70,6 +70,7 @@ def export(run: Path, out: Path, plan: Plan) -> Bundle:
         networks=[load_module(age / f"fold-{k}").averaged for k in range(FOLDS)],
         finder=(load_file(finder / "finder.safetensors"), json.loads((finder / "finder.json").read_text())),
         gate=load_file(age / "gate.safetensors"),
+        closure=load_file(age / "closure.safetensors") if (age / "closure.safetensors").is_file() else None,
         calibrations=calibrations,
         training_data=TrainingData(
             description=PHANTOM_DESCRIPTION,
@@ -184,6 +185,7 @@ def _write(
     networks: Sequence[AgeNetwork],
     finder: tuple[Mapping[str, Tensor], Mapping[str, Any]],
     gate: Mapping[str, Tensor] | None,
+    closure: Mapping[str, Tensor] | None = None,
     calibrations: Mapping[str, Any],
     training_data: TrainingData,
     metrics: tuple[Metric, ...],
@@ -201,6 +203,8 @@ def _write(
     tensors[FINDER_FILE] = {key: _half(value) for key, value in finder[0].items()}
     if gate is not None:
         tensors[GATE_FILE] = gate
+    if closure is not None:
+        tensors[CLOSURE_FILE] = closure
     manifest = Manifest(
         name=name,
         created=datetime.date.today().isoformat(),
@@ -219,6 +223,7 @@ def _write(
             mature_from_months=MATURE_FROM_MONTHS if mature else None,
         ),
         refusal_file=GATE_FILE if gate is not None else None,
+        closure_file=CLOSURE_FILE if closure is not None else None,
         intended_use=intended_use,
         licence=licence,
     )
@@ -237,6 +242,8 @@ def _metrics(metrics: dict[str, dict[str, float]]) -> tuple[Metric, ...]:
         Metric(name="coverage", value=round(metrics["sex_age"]["coverage_true"], 3), unit="", data=data),
         Metric(name="MAE without chronological age", value=round(metrics["sex"]["mae_true"], 3), data=data),
     ]
+    for name, value in metrics.get("closure", {}).items():
+        found.append(Metric(name=name, value=round(value, 3), unit="", data="phantom knees from 10 years on"))
     for name, value in metrics["references"].items():
         found.append(Metric(name=f"MAE of {name.replace('_', ' ')} alone", value=round(value, 3), data=data))
     return tuple(found)
