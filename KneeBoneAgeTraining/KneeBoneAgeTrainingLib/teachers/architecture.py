@@ -18,6 +18,8 @@ Pretrained = Literal["if-available", "none"]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Head = Literal["distribution", "regression"]
+PUBLISHED_BLOCKS = (10, 20, 10)
+"""Residual blocks A, B and C of Inception-ResNet-V2 as timm has it (Szegedy et al. 2017, arXiv 1602.07261)."""
 PRETRAINED = (
     "if-available: ImageNet weights when this machine holds or can fetch them, else random ones, and the log says "
     "which; none: random ones, nothing is fetched"
@@ -153,8 +155,32 @@ class InceptionResNetV2Architecture(_Architecture):
         "inception_resnet_v2",
         description="timm's name of the network; another one only to try things out quickly",
     )
+    narrow: Literal[1, 2, 4, 8] = Field(
+        1, description="Inception-ResNet-V2 with this part of its maps, for a CPU; 1: as published"
+    )
+    blocks: tuple[Positive, Positive, Positive] = Field(
+        PUBLISHED_BLOCKS,
+        description="its residual blocks A, B and C, at most as many as published, which is the default",
+    )
     drop_rate: Rate = Field(0.2, description="dropout before the output")
     code_width: Positive = Field(16, description="numbers that sex and chronological age are encoded in")
+
+    @property
+    def as_published(self) -> bool:
+        """Whether no maps and no blocks are left out."""
+        return self.narrow == 1 and self.blocks == PUBLISHED_BLOCKS
+
+    @model_validator(mode="after")
+    def _can_be_made_smaller(self) -> InceptionResNetV2Architecture:
+        if any(own > most for own, most in zip(self.blocks, PUBLISHED_BLOCKS, strict=True)):
+            raise ValueError(f"blocks {self.blocks}: at most {PUBLISHED_BLOCKS}")
+        if not self.as_published and self.backbone != "inception_resnet_v2":
+            raise ValueError(f"narrow and blocks are of Inception-ResNet-V2, backbone is {self.backbone}")
+        if not self.as_published and self.pretrained != "none":
+            raise ValueError(
+                "ImageNet weights do not fit a smaller network: pretrained: none, or leave out narrow and blocks"
+            )
+        return self
 
 
 class IglovikovArchitecture(_Architecture):

@@ -3,10 +3,12 @@
 Cheng et al. 2021, BioMedicine, doi 10.37796/2211-8039.1256: 8,061 left hands, 0 to 18 years. Chosen here: the
 output counts years and starts at 10, so that its ReLU is alive at first; L1 loss; dropout; a child of unknown
 sex gets the mean of both models and teaches both. Age, where it is an input, stands beside the pooled
-features.
+features. A CPU can have it narrower and with fewer residual blocks (`smaller`).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +24,49 @@ SMALLEST_PX = 107
 """Side below which the last maps are one cell, and a batch with one girl or one boy could not be normalised."""
 
 
+def smaller(network: Any, narrow: int, blocks: tuple[int, int, int]) -> Any:
+    """timm's Inception-ResNet-V2 with one `narrow`-th of the maps of every convolution but the picture itself, and
+    with fewer of its residual blocks A, B and C; with first weights."""
+    network.repeat = network.repeat[: blocks[0]]
+    network.repeat_1 = network.repeat_1[: blocks[1]]
+    network.repeat_2 = network.repeat_2[: blocks[2] - 1]  # the last, without ReLU, stands by itself
+    for module in [one for one in network.modules() if any(True for _ in one.children())]:
+        for name, layer in module.named_children():
+            if isinstance(layer, nn.Conv2d):
+                setattr(module, name, _narrower(layer, narrow))
+            elif isinstance(layer, nn.BatchNorm2d):
+                _narrow_norm(layer, layer.num_features // narrow)
+    network.num_features = network.head_hidden_size = network.num_features // narrow
+    return network
+
+
+def _narrower(layer: nn.Conv2d, narrow: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        max(1, layer.in_channels // narrow),
+        layer.out_channels // narrow,
+        kernel_size=layer.kernel_size,  # type: ignore[arg-type]
+        stride=layer.stride,  # type: ignore[arg-type]
+        padding=layer.padding,  # type: ignore[arg-type]
+        bias=layer.bias is not None,
+    )
+
+
+def _narrow_norm(layer: nn.BatchNorm2d, maps: int) -> None:
+    layer.num_features = maps
+    for name, value in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
+        if value.ndim:
+            kept = value.detach()[:maps].clone()
+            setattr(layer, name, nn.Parameter(kept) if isinstance(value, nn.Parameter) else kept)
+
+
 class YearsModel(nn.Module):
     """Picture, sex and age → months, (B,)."""
 
     def __init__(self, architecture: InceptionResNetV2Architecture, image_size: tuple[int, int]) -> None:
         super().__init__()
         self.backbone = create_backbone(architecture.backbone, architecture.pretrained, image_size)
+        if not architecture.as_published:
+            self.backbone = smaller(self.backbone, architecture.narrow, architecture.blocks)
         self.code = PersonCode(architecture.code_width)
         self.start = AgeStart()
         self.drop = nn.Dropout(architecture.drop_rate)

@@ -45,3 +45,33 @@ def test_the_inception_network_itself_runs_on_one_girl_and_one_boy_of_the_smalle
     assert outcome.months.tolist() == pytest.approx([120, 120], abs=12)
     with pytest.raises(ValueError, match="at least 107 pixels"):
         build_teacher(architecture, Inputs((106, 200)))
+
+
+def test_a_smaller_inception_network_is_narrow_throughout_and_keeps_its_kinds_of_blocks():
+    small = parse_architecture(
+        {"kind": "inception-resnet-v2", "pretrained": "none", "narrow": 4, "blocks": [2, 3, 2]}
+    )
+    teacher = build_teacher(small, Inputs((128, 128)))
+    backbone = teacher.models[0].backbone
+    assert (len(backbone.repeat), len(backbone.repeat_1), len(backbone.repeat_2)) == (2, 3, 1)
+    assert backbone.conv2d_1a.conv.weight.shape == (8, 1, 3, 3)
+    assert backbone.conv2d_7b.conv.weight.shape == (384, 520, 1, 1)
+    _, sex, age, months = bars(6)
+    image = torch.randn(6, 1, 128, 128)
+    outcome = teacher(image, sex, age)
+    teacher.loss(outcome, months, None)["loss"].backward()
+    assert all(torch.isfinite(value.grad).all() for value in teacher.parameters() if value.grad is not None)
+    assert teacher.models[0].out.in_features == 384 + small.code_width
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"narrow": 4}, "ImageNet weights do not fit a smaller network"),
+        ({"pretrained": "none", "narrow": 2, "backbone": "resnet18"}, "backbone is resnet18"),
+        ({"pretrained": "none", "blocks": [11, 20, 10]}, "at most"),
+    ],
+)
+def test_what_cannot_be_made_smaller_is_refused(values, said):
+    with pytest.raises(ValueError, match=said):
+        parse_architecture({"kind": "inception-resnet-v2", **values})
