@@ -97,16 +97,8 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
         self._timer.timeout.connect(self.refresh)
-        for name in (
-            "filmStatus",
-            "kneesStatus",
-            "ageStatus",
-            "explanationStatus",
-            "resultsStatus",
-            "manyStatus",
-        ):
-            say(getattr(self.ui, name))
-        say(self.ui.modelStatus)
+        for name in ("film", "knees", "age", "explanation", "results", "many", "model"):
+            say(getattr(self.ui, f"{name}Status"))
         self.ui.cards.visible = False
         self.corrections = Corrections(self.later)
         self.film_panel = FilmPanel(self.ui, self)
@@ -225,7 +217,7 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """What is not installed, and the way out."""
         if self.installed.ready:
             return None
-        return _("{state} Press Install in the section Model.").format(state=self.installed.line)
+        return _("{state} Press Install in the section Model.").format(state=self.installed.summary)
 
     @property
     def not_ready(self) -> str | None:
@@ -237,9 +229,23 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if not self._timer.isActive():
             self._timer.start()
 
+    def draw(self, panel: Any) -> None:
+        """Draw one section at once, and all of them when the present change is over."""
+        if self.open and self._can_draw():
+            self._look()
+            panel.refresh()
+        self.later()
+
+    def _can_draw(self) -> bool:
+        scene_changes = slicer.mrmlScene.IsImporting() or slicer.mrmlScene.IsClosing()
+        return self.parameters is not None and not scene_changes
+
+    def _look(self) -> None:
+        self.shown = scene.look(self.film, self.logic.bundle_sha256)
+
     def refresh(self) -> None:
         """Draw everything from the scene."""
-        if self.parameters is None or slicer.mrmlScene.IsImporting() or slicer.mrmlScene.IsClosing():
+        if not self._can_draw():
             return  # the end of it comes back here
         self._timer.stop()
         self.logic.device = self.parameters.device.value
@@ -255,12 +261,13 @@ class KneeBoneAgeWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.model_panel.resolve()
         if not self.open:
             return  # it is drawn when it is opened
-        self.shown = scene.look(self.film, self.logic.bundle_sha256)
+        self._look()
         never = _("Research use only; the default model has never seen a real child.")
         say(
             self.ui.researchLabel,
             _("Research use only. Not for diagnosis.") if self.parameters.model else never,
         )
+        say(self.ui.noticeLabel, self.missing or self.model_panel.problem() or "", problem=True)
         for panel in self.panels:
             panel.refresh()
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from .errors import BundleError
+from .model_card import in_words, rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -265,35 +266,7 @@ def write_bundle(
 
 def card(bundle: Bundle) -> str:
     """The bundle in words, for a person; the first line says what it has and has not seen."""
-    facts = bundle.manifest
-    net, data = facts.architecture, facts.training_data
-    children = f"{data.children} children" + (f" ({data.real_children} real)" if data.real_children else "")
-    finder = ", ".join(f"{key} {value}" for key, value in net.finder.items() if isinstance(value, str | int))
-    inputs = ", ".join(net.inputs)
-    intervals = facts.calibration.sex_age
-    seeds = f"; phantom seeds {', '.join(map(str, data.phantom_seeds))}" if data.phantom_seeds else ""
-    lines = [
-        facts.card_first_line,
-        "",
-        f"Bundle        {facts.name}, made {facts.created}",
-        f"Intended use  {facts.intended_use}",
-        f"Licence       {facts.licence}",
-        f"Trained on    {data.description} ({children}, {data.films} films{seeds})",
-        f"Networks      {net.folds} x {net.network.backbone} at {net.network.image_size} px on {inputs}",
-        f"Finder        {finder}",
-        f"Scale         {net.months_from:g} to {net.months_to:g} months in {net.network.bins} bins",
-        f"Intervals     {intervals.level:.0%} of {intervals.target} bone ages, by age band",
-    ]
-    for sex, months in (facts.calibration.mature_from_months or {}).items():
-        lines.append(f"Mature        from {months:g} months on ({sex})")
-    if facts.closure_file:
-        lines.append("Mature        where the physes of femur and tibia look closed")
-    for metric in facts.metrics:
-        figure = f"{metric.name} {metric.value:g} {metric.unit}".rstrip()
-        lines.append(f"Measured      {figure}  {metric.data}".rstrip())
-    lines.append(f"Size          {sum(entry.bytes for entry in facts.files.values()) / 1e6:.1f} MB")
-    lines.append(f"SHA-256       {bundle.sha256}")
-    return "\n".join(lines)
+    return in_words(bundle.manifest.card_first_line, list(rows(bundle)))
 
 
 def _read_manifest(folder: Path) -> bytes:

@@ -24,7 +24,8 @@ def folder_of(path: str | Path | None) -> Path:
 
 def described(path: str | Path | None = None) -> dict[str, Any]:
     """The card of a verified bundle. Raises BundleError."""
-    from .bundle import card, default_bundle_path, load_bundle
+    from .bundle import default_bundle_path, load_bundle
+    from .model_card import rows
 
     bundle = load_bundle(folder_of(path))
     facts = bundle.manifest
@@ -40,7 +41,7 @@ def described(path: str | Path | None = None) -> dict[str, Any]:
         "created": facts.created,
         "real_children": facts.training_data.real_children,
         "metrics": metrics,
-        "card": card(bundle),
+        "rows": [row._asdict() for row in rows(bundle)],
         "path": str(bundle.folder),
         "is_default": bundle.folder.resolve() == default_bundle_path().resolve(),
     }

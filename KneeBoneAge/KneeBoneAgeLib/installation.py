@@ -99,6 +99,16 @@ class Installation:
         )
         return " ".join(filter(None, parts))
 
+    @property
+    def summary(self) -> str:
+        """What cannot be used yet in a few words, for a person who has just opened the module; "" when `ready`."""
+        lacking = self.lacking()
+        if len(lacking) < 2:
+            return self.line if lacking else ""
+        words = {"torch": "PyTorch"}.get(lacking[0].name, lacking[0].name)
+        sentence = _("{name} and {count} other packages must be installed first.")
+        return tell(sentence, name=words, count=len(lacking) - 1)
+
     def has(self, name: str) -> bool:
         """Whether a package is there in a sufficient version."""
         return any(p.name == name and p.state == "present" for p in self.packages)

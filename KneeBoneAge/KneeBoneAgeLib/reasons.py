@@ -26,6 +26,7 @@ REASONS = (
     _("says it has {rows} x {columns} pixels; more than {most} million are not read"),
     _("cannot be read: {cause}"),
     _("could not be read ({kind}: {cause})"),
+    _("could not be worked on ({kind}: {cause})"),
     _("looks like DICOM without file meta information, so its transfer syntax is unknown"),
     _("is no image that can be read (DICOM, PNG, JPEG, TIFF, BMP, NRRD, MHA, NIfTI)"),
     _("holds {frames} pictures; give a single film"),

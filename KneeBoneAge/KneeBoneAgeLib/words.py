@@ -16,8 +16,8 @@ def mark(sentence: str) -> str:
     return sentence
 
 
-MARKED = ("installation", "many_films", "problems", "reasons", "scene.films", "scene.results", "scene.saliency",
-          "scene.squares", "service", "service_actions")  # fmt: skip
+MARKED = ("installation", "many_films", "model_card", "problems", "reasons", "scene.films", "scene.results",
+          "scene.saliency", "scene.squares", "service", "service_actions")  # fmt: skip
 """Modules of this library with marked sentences."""
 
 _translate: Callable[[str], str] = mark

@@ -20,7 +20,7 @@ class AgePanel(Panel):
 
     def __init__(self, ui: Any, module: Any) -> None:
         super().__init__(ui, module)
-        self.task = Task(module, ui.estimateButton, ui.ageStatus, self._ask, self._answered)
+        self.task = Task(self, ui.estimateButton, ui.ageStatus, self._ask, self._answered)
         self._made: list[Card] = []
         self._tried: list[str] = []
         self._asked: Any = None

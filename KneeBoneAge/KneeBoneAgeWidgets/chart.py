@@ -141,8 +141,8 @@ class _Drawing:
             self._estimate(self._across(self.answer.estimate))
         if self.answer.age is not None and self.first <= self.answer.age <= self.last:
             x = self._across(self.answer.age)
-            for y in range(TOP - 4, BASE, 6):
-                self._line(x, y, x, min(y + 3, BASE), self.colours.age, 1.5)
+            dashes = [(x, y, x, min(y + 3, BASE)) for y in range(TOP - 4, BASE, 6)]
+            self._lines(dashes, self.colours.age, 1.5)
         self._headings()
 
     def _across(self, months: float) -> float:
@@ -150,10 +150,16 @@ class _Drawing:
         return LEFT + (RIGHT - LEFT) * (inside - self.first) / (self.last - self.first)
 
     def _line(self, x0: float, y0: float, x1: float, y1: float, colour: str, width: float) -> None:
+        self._lines([(x0, y0, x1, y1)], colour, width)
+
+    def _lines(self, ends: Sequence[tuple[float, float, float, float]], colour: str, width: float) -> None:
+        """Lines from (x0, y0) to (x1, y1) with one pen."""
         pen = qt.QPen(qt.QColor(colour))
         pen.setWidthF(width)
         self.painter.setPen(pen)
-        self.painter.drawLine(qt.QPointF(x0, y0), qt.QPointF(x1, y1))
+        draw, point = self.painter.drawLine, qt.QPointF
+        for x0, y0, x1, y1 in ends:
+            draw(point(x0, y0), point(x1, y1))
 
     def _fill(self, x: float, y: float, width: float, height: float, colour: str) -> None:
         self.painter.fillRect(qt.QRectF(x, y, width, height), qt.QColor(colour))
@@ -175,7 +181,8 @@ class _Drawing:
         self.painter.setPen(pen)
         seen = np.flatnonzero(heights > 0.1)
         if seen.size:
-            part = slice(max(int(seen[0]) - 1, 0), int(seen[-1]) + 2)
+            # Every second place: a line is smooth enough with that, a filled column would not be.
+            part = slice(max(int(seen[0]) - 1, 0), int(seen[-1]) + 3, 2)
             tops = zip(x[part].tolist(), (BASE - heights[part]).tolist(), strict=True)
             points = [qt.QPointF(*top) for top in tops]
             for one, other in pairwise(points):
@@ -183,21 +190,24 @@ class _Drawing:
 
     def _axis(self) -> None:
         quiet = self.colours.quiet
-        self._line(LEFT, BASE, RIGHT, BASE, quiet, 1.0)
-        if self.last - self.first <= 72:
-            for month in range(round(self.first), round(self.last) + 1, 3):
-                self._line(self._across(month), BASE, self._across(month), BASE + 2, quiet, 1.0)
-        letters = _letters(11)
         years = (self.last - self.first) / 12
         step = next(step for step in (1, 2, 5) if years / step <= 9 or step == 5)
-        for year in range(round(self.first / 12), round(self.last / 12) + 1):
-            if year % step:
-                continue
-            x = self._across(12 * year)
-            self._line(x, BASE, x, BASE + 4, quiet, 1.0)
+        shown = [
+            year for year in range(round(self.first / 12), round(self.last / 12) + 1) if year % step == 0
+        ]
+        ticks = [(self._across(12 * year), 4) for year in shown]
+        if self.last - self.first <= 72:
+            ticks += [(self._across(month), 2) for month in range(round(self.first), round(self.last) + 1, 3)]
+        axis = [(LEFT, BASE, RIGHT, BASE), *((x, BASE, x, BASE + length) for x, length in ticks)]
+        self._lines(axis, quiet, 1.0)
+        letters = _letters(11)
+        metrics = qt.QFontMetrics(letters)
+        self.painter.setFont(letters)
+        for year, (x, _length) in zip(shown, ticks, strict=False):
             text = _("{years} y").format(years=year)
-            half = _width(letters, text) / 2
-            self._text(min(max(x, half + 2), SIZE[0] - half - 2) - half, BASE + 17, text, letters, quiet)
+            half = metrics.boundingRect(text).width() / 2
+            left = min(max(x, half + 2), SIZE[0] - half - 2) - half
+            self.painter.drawText(qt.QPointF(left, BASE + 17), text)
 
     def _estimate(self, x: float) -> None:
         colour = self.colours.estimate

@@ -21,7 +21,7 @@ class ExplanationPanel(Panel):
         super().__init__(ui, module)
         ui.legendBar.setPixmap(qt.QPixmap(module.resourcePath("Icons/Saliency.png")))
         self.task = Task(
-            module, ui.showSaliencyButton, ui.explanationStatus, self._ask, self._answered, self.press
+            self, ui.showSaliencyButton, ui.explanationStatus, self._ask, self._answered, self.press
         )
         ui.opacitySlider.valueChanged.connect(lambda *_value: self._fade())
         self._knee: Any = None

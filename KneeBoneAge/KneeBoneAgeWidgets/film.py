@@ -78,7 +78,7 @@ class FilmPanel(Panel):
         _quietly(self.ui.spacingBox, "value", known.spacing_mm[0] if known.spacing_mm else 0.0)
         self.ui.yearsBox.enabled = self.ui.spacingBox.enabled = usable
         self.ui.monthsBox.enabled = usable and years >= 0
-        self.ui.showFilmButton.enabled = usable
+        self.allow(self.ui.showFilmButton, None if usable else wrong)
         for name, (source, button) in self._rows.items():
             typed = name in known.typed
             source.text = _("typed") if typed else self._origin(known, name)

@@ -30,11 +30,7 @@ class KneesPanel(Panel):
         self._asked: Any = None
         self._film: Any = None
         ui.kneesTable.itemSelectionChanged.connect(self._selected)
-        self.task = Task(module, ui.findButton, ui.kneesStatus, self._find, self._found)
-        self._tips = {
-            button: button.toolTip
-            for button in (ui.addButton, ui.resetButton, ui.undoButton, ui.deleteButton)
-        }
+        self.task = Task(self, ui.findButton, ui.kneesStatus, self._find, self._found)
         ui.kneesTable.visible = False
         ui.addButton.clicked.connect(self.add)
         ui.resetButton.clicked.connect(self.reset)
@@ -58,8 +54,8 @@ class KneesPanel(Panel):
         self._select(knee)
         self.task.show(self.module.not_ready)
         none = _("Select a knee in the table first.") if knee is None else None
-        self._allow(self.ui.addButton, self.module.film_problem)
-        self._allow(
+        self.allow(self.ui.addButton, self.module.film_problem)
+        self.allow(
             self.ui.resetButton,
             none
             or (
@@ -69,8 +65,8 @@ class KneesPanel(Panel):
             ),
         )
         can_undo = film is not None and scene.can_undo(film) is not None
-        self._allow(self.ui.undoButton, None if can_undo else _("No change of a square can be undone."))
-        self._allow(self.ui.deleteButton, none)
+        self.allow(self.ui.undoButton, None if can_undo else _("No change of a square can be undone."))
+        self.allow(self.ui.deleteButton, none)
         if not self.task.running and film is not None:
             reason = self._nothing.get(film, "") if not self._knees else ""
             if reason:
@@ -166,10 +162,6 @@ class KneesPanel(Panel):
             opacity = 1.0 if knee is None or node is knee else FADED
             if display is not None and display.GetOpacity() != opacity:
                 display.SetOpacity(opacity)
-
-    def _allow(self, button: Any, reason: str | None) -> None:
-        button.enabled = reason is None
-        button.toolTip = reason or self._tips[button]
 
 
 def _confidence(crop: scene.Crop) -> str:

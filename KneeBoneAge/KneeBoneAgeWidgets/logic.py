@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from KneeBoneAgeLib import scene
 
@@ -87,15 +88,17 @@ class Estimating:
 
     def estimate(self, film: Any) -> Request:
         """Estimate all knees of a film; without knees they are found first. Results go into the table too."""
-        if scene.knees(film):
-            return self._estimate(film)
+        asked = scene.asked_of(film)
+        if asked:
+            return self._estimate(film, asked)
         whole = Request("estimate", {})
 
         def found(request: Request) -> None:
-            if request.problem is not None or not scene.knees(film):
+            asked = scene.asked_of(film)
+            if request.problem is not None or not asked:
                 whole.finish(request.answer, request.problem)
             else:
-                self._estimate(film).then(lambda one: whole.finish(one.answer, one.problem), tell)
+                self._estimate(film, asked).then(lambda one: whole.finish(one.answer, one.problem), tell)
 
         def tell(request: Request) -> None:
             whole.tell(request.progress)
@@ -135,32 +138,38 @@ class Estimating:
         answer = self.wait(self.worker.ask("sample", name=sample, folder=folder))
         return slicer.util.loadVolume(answer["file"], {"name": name, "singleFile": True})
 
-    def _estimate(self, film: Any) -> Request:
-        knees = scene.knees(film)
-        keys = [scene.request_key(film, knee, None) for knee in knees]
-
+    def _estimate(self, film: Any, asked: list[tuple[Any, Any, str]]) -> Request:
         def keep(request: Request) -> None:
             if request.answer is None or not slicer.mrmlScene.IsNodePresent(film):
                 return
             table = scene.results_table(slicer.mrmlScene)
-            for knee, key, record in zip(knees, keys, request.answer["records"], strict=False):
+            for (knee, _crop, key), record in zip(asked, request.answer["records"], strict=False):
                 if slicer.mrmlScene.IsNodePresent(knee):
                     scene.store_result(knee, record, _with_bundle(key, request.answer))
                     scene.append_row(table, knee)
 
-        return self._ask_of(film, "estimate", crops=[scene.crop_of(knee) for knee in knees]).then(keep)
+        return self._ask_of(film, "estimate", crops=[crop for _knee, crop, _key in asked]).then(keep)
 
     def _ask_of(self, film: Any, do: str, **what: Any) -> Request:
         """A request about a film; one that fails at once where it is no film."""
         try:
             request = scene.film_request(film, self._folder.name)
         except ValueError as error:
-            failed = Request(do, what)
-            failed.finish(problem=Problem("film", str(error)))
-            return failed
+            return _failed(do, Problem("film", str(error)))
+        except OSError as error:
+            words = _("The film cannot be handed to the estimating process ({error})")
+            way_out = _("Make room on the disk of the temporary folder and try again")
+            return _failed(do, Problem("usage", words, way_out, error=error.strerror or str(error)))
         return self.worker.ask(
             do, film=request, bundle=self.bundle or None, device=self.device, folder=self._folder.name, **what
         )
+
+
+def _failed(do: str, problem: Problem) -> Request:
+    """A request that has failed before it was asked."""
+    request = Request(do, {})
+    request.finish(problem=problem)
+    return request
 
 
 def _with_bundle(key: str, answer: dict[str, Any]) -> str:

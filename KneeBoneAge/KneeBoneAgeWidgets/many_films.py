@@ -38,16 +38,14 @@ class ManyFilmsPanel(Panel):
         ui.databaseChoice.toggled.connect(lambda on: self.series.read() if on else self.series.close())
         ui.manyProgress.visible = False
         ui.manyLog.visible = False
-        self._tip = ui.startButton.toolTip
 
     def refresh(self) -> None:
         reason = self._reason()
-        self.ui.startButton.enabled = reason is None and not self.running
-        self.ui.startButton.toolTip = reason or (_("It is running.") if self.running else self._tip)
-        self.ui.stopButton.enabled = self.running
-        self.ui.stopButton.toolTip = (
-            _("Stop; finished films stay in the results.") if self.running else _("Nothing runs.")
+        self.allow(
+            self.ui.startButton,
+            reason or (_("These films are being estimated now.") if self.running else None),
         )
+        self.allow(self.ui.stopButton, None if self.running else _("No films are being estimated now."))
         from_database = self.ui.databaseChoice.checked
         self.ui.folderPath.enabled = not from_database and not self.running
         self.series.show(from_database, enabled=not self.running)

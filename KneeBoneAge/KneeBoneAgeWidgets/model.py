@@ -7,6 +7,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from KneeBoneAgeLib import installation
 from KneeBoneAgeLib.words import tell
 
 from .installing import Installer
@@ -26,8 +27,11 @@ class ModelPanel(Panel):
         self._source = ""
         self._wanted: str | None = None
         self._said_absent = False
+        self._installation: Any = None
+        self._card: dict[str, Any] | None = None
+        ui.cardText.visible = False
         self.task = Task(
-            module, ui.installBundleButton, ui.modelStatus, self._copy, self._copied, self.install_bundle
+            self, ui.installBundleButton, ui.modelStatus, self._copy, self._copied, self.install_bundle
         )
         ui.bundleBox.currentIndexChanged.connect(self._chosen)
         ui.openFolderButton.clicked.connect(self.open_folder)
@@ -36,14 +40,7 @@ class ModelPanel(Panel):
     def refresh(self) -> None:
         module = self.module
         found = module.installed
-        say(self.ui.installedText, found.line, problem=not found.ready)
-        running = self.installer.running
-        self.ui.installButton.text = _("Cancel") if running else _("Install what is missing...")
-        self.ui.installButton.enabled = running or not found.ready
-        self.ui.installButton.toolTip = (
-            _("Nothing is missing.") if found.ready else _("Shows what would be installed and asks first.")
-        )
-        self.ui.wheelsPath.enabled = not found.ready and not running
+        self._show_installation()
         if found.ready and self._asked is None:
             self.ask()
         cards = module.logic.cards
@@ -52,11 +49,12 @@ class ModelPanel(Panel):
             self._list(cards)
         card = module.logic.card
         self._choose(card)
-        text = (card.get("card") or tell(card.get("error", ""))) if card else ""
-        if text != self.ui.cardText.plainText:
-            self.ui.cardText.plainText = text
-        self.ui.cardText.visible = bool(text)
-        self.ui.openFolderButton.enabled = card is not None
+        if card != self._card:
+            self._card = card
+            self.ui.cardText.plainText = _card_text(card) if card is not None else ""
+            self.ui.cardText.visible = card is not None
+        none = _("No model is in use: choose one, or install what is missing.")
+        self.allow(self.ui.openFolderButton, None if card is not None else none)
         self.task.show(module.missing)
         absent = self.problem()
         if absent:
@@ -66,6 +64,29 @@ class ModelPanel(Panel):
         self._said_absent = bool(absent)
         if card and card.get("error"):
             self._tell_damage(card)
+
+    def _show_installation(self) -> None:
+        """What is installed; how to install the rest is seen while something is missing."""
+        ui, found, running = self.ui, self.module.installed, self.installer.running
+        if self._installation == (found, running):
+            return
+        self._installation = found, running
+        say(ui.installedText, found.line, problem=not found.ready)
+        for widget in (ui.wheelsHint, ui.wheelsLabel, ui.wheelsPath, ui.installButton):
+            widget.visible = running or not found.ready
+        ui.installButton.text = _("Cancel") if running else _("Install what is missing...")
+        ui.installButton.toolTip = (
+            _("Stop it; what was left half installed is installed again next time.")
+            if running
+            else _("Shows what would be installed and asks first.")
+        )
+        ui.wheelsPath.enabled = not running
+        ui.wheelsHint.text = _(
+            "With internet, press Install. Without it, choose a folder of wheels first: on another computer with the "
+            "same system and Python {python} run  pip download -r requirements.txt  (the file lies in this module's "
+            "folder Resources)."
+        ).format(python=".".join(found.python.split(".")[:2]))
+        ui.wheelsHint.toolTip = str(installation.REQUIREMENTS_FILE)
 
     def choose(self, path: str) -> None:
         """Use the model in this folder, "" for the default; one that is not listed yet as soon as it is."""
@@ -116,6 +137,7 @@ class ModelPanel(Panel):
         self.module.later()
 
     def close(self) -> None:
+        super().close()
         self.installer.process.kill()
 
     def _answered(self, request: Request) -> None:
@@ -196,3 +218,14 @@ class ModelPanel(Panel):
     def _installed(self) -> None:
         self._asked = None
         self.module.look_again()
+
+
+def _card_text(card: dict[str, Any]) -> str:
+    """What is known of a model, one line a fact; what is wrong with a damaged one."""
+    if card.get("error"):
+        return tell(card["error"])
+    line = _("{label}: {fact}")
+    facts = ((tell(row["label"]), tell(row["sentence"], **row["values"])) for row in card.get("rows", ()))
+    return "\n".join(
+        [tell(card["first_line"]), "", *(line.format(label=label, fact=fact) for label, fact in facts)]
+    )

@@ -21,9 +21,9 @@ class ResultsPanel(Panel):
     def __init__(self, ui: Any, module: Any) -> None:
         super().__init__(ui, module)
         self._shown: Any = ""
+        self._rows = 0
         ui.copyButton.clicked.connect(self.copy)
         ui.exportButton.clicked.connect(self.export)
-        self._tips = {button: button.toolTip for button in (ui.copyButton, ui.exportButton)}
 
     @property
     def table(self) -> Any:
@@ -35,9 +35,11 @@ class ResultsPanel(Panel):
             self._shown = table
             self.ui.resultsView.setMRMLTableNode(table)
         rows = table.GetNumberOfRows() if table is not None else 0
-        for button, tip in self._tips.items():
-            button.enabled = rows > 0
-            button.toolTip = tip if rows else _("There are no results yet: press Estimate.")
+        if rows != self._rows:
+            self._rows = rows
+            self.ui.resultsView.resizeColumnsToContents()
+        for button in (self.ui.copyButton, self.ui.exportButton):
+            self.allow(button, None if rows else _("There are no results yet: press Estimate."))
         self.ui.resultsSection.text = _("Results ({rows})").format(rows=rows) if rows else _("Results")
 
     def copy(self, *_checked: Any) -> None:

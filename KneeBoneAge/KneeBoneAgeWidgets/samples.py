@@ -39,6 +39,7 @@ def registerSampleData() -> None:
 
 def _loadOrSay(name: str) -> Any:
     """What the button of a sample does: a sample that cannot be drawn is said in a box, not in a traceback."""
+    slicer.util.showStatusMessage(_("Drawing a phantom child…"), 10_000)
     try:
         return loadSample(name)
     except Problem as problem:

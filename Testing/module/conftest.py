@@ -16,7 +16,15 @@ SHA = "a" * 64
 CARD = {
     "name": "phantom-test",
     "first_line": "This bundle has never seen a real child: it was trained on a phantom only.",
-    "card": "This bundle has never seen a real child: it was trained on a phantom only.\n\nBundle  phantom-test",
+    "rows": [
+        {
+            "label": "Bundle",
+            "sentence": "{name}, made {created}",
+            "values": {"name": "phantom-test", "created": "2026-01-01"},
+        },
+        {"label": "Intended use", "sentence": "{text}", "values": {"text": "Tests of the panel."}},
+        {"label": "Size", "sentence": "{size:.1f} MB", "values": {"size": 12.34}},
+    ],
     "sha256": SHA,
     "path": "/models/default",
     "real_children": 0,

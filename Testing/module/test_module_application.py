@@ -98,6 +98,7 @@ def absent_model(application, panel):
 def test_a_model_that_is_not_here_can_be_changed_for_the_default(application, panel, film):
     absent_model(application, panel)
     assert "not on this computer (clinic)" in panel.ui.modelStatus.text
+    assert "not on this computer (clinic)" in panel.ui.noticeLabel.text  # the section Model is folded away
     assert panel.ui.bundleBox.currentIndex == -1
     assert not panel.ui.estimateButton.enabled
     assert "not on this computer" in panel.ui.estimateButton.toolTip
@@ -105,6 +106,7 @@ def test_a_model_that_is_not_here_can_be_changed_for_the_default(application, pa
     application.process_events()
     assert panel.parameters.model == ""
     assert not panel.ui.modelStatus.text
+    assert not panel.ui.noticeLabel.visible
     assert panel.ui.estimateButton.enabled
 
 

@@ -1,5 +1,8 @@
 """What is no film, no knee or no model: the panel says what is wrong and what to do, and nothing is lost."""
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -66,6 +69,45 @@ def test_a_film_with_no_knee_says_why_and_offers_to_mark_one(application, panel,
     application.process_events()
     assert panel.ui.kneesTable.rowCount == 1
     assert "No frontal knee" not in panel.ui.kneesStatus.text
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_written_film(application, panel, film, monkeypatch):
+    folder = Path(panel.logic._folder.name)
+    for written in folder.glob("*.npy"):
+        written.unlink()
+
+    def fill(stream, values):
+        stream.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(np, "save", fill)
+        panel.ui.estimateButton.click()
+        application.process_events()
+    assert "No space left on device" in panel.ui.ageStatus.text
+    assert "Make room on the disk" in panel.ui.ageStatus.text
+    assert not list(folder.glob("*.npy"))
+    panel.ui.estimateButton.click()
+    application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60)
+
+
+def test_what_nobody_expected_is_shown_in_a_box_and_the_button_can_be_pressed_again(
+    application, panel, found, monkeypatch
+):
+    if application.real:
+        pytest.skip("an application that runs with --testing shows no such box")
+
+    def fail(film):
+        raise KeyError("nobody expected this")
+
+    monkeypatch.setattr(panel.logic, "estimate", fail)
+    application.answers.expect("could not be started")
+    panel.ui.estimateButton.click()
+    application.process_events()
+    assert len(application.answers.boxes) == 1
+    assert any("nobody expected this" in error for error in application.slot_errors)
+    application.slot_errors.clear()
+    assert (panel.ui.estimateButton.text, panel.ui.estimateButton.enabled) == ("Estimate", True)
 
 
 def test_a_lateral_film_is_told_to_be_one(application, panel, film):

@@ -100,6 +100,14 @@ def test_labels_are_in_the_language_of_the_application(application, panel, monke
     assert {"bone age {age}", "age {age}", "{years} y", "refused: no bone age"} <= set(said)
 
 
+def dark_palette(qt):
+    """Light letters on a dark ground, grey ones where a widget is disabled."""
+    palette = qt.QPalette(qt.QColor("#2b2b2b"))
+    for role in (qt.QPalette.WindowText, qt.QPalette.Text, qt.QPalette.ButtonText):
+        palette.setColor(qt.QPalette.Disabled, role, qt.QColor("#7f7f7f"))
+    return palette
+
+
 def test_charts_come_with_their_numbers_and_follow_the_colours_of_the_application(
     application, panel, estimated
 ):
@@ -116,7 +124,7 @@ def test_charts_come_with_their_numbers_and_follow_the_colours_of_the_applicatio
 
     assert ground() == {"#fafaf8"}
     try:
-        slicer.app.setPalette(qt.QPalette(qt.QColor("#2b2b2b")))
+        slicer.app.setPalette(dark_palette(qt))
         application.wait_until(lambda: ground() == {"#1b2936"}, 60)
         panel.ui.sexBox.currentIndex = 1
         application.process_events()

@@ -30,7 +30,13 @@ def missing(look):
 
 def test_the_card_of_the_model_is_shown(application, panel, tools):
     assert panel.ui.bundleBox.currentText == "phantom-test (default)"
-    assert "never seen a real child" in panel.ui.cardText.plainText
+    said = panel.ui.cardText.plainText.splitlines()
+    assert "never seen a real child" in said[0]
+    assert said[2:] == [
+        "Bundle: phantom-test, made 2026-01-01",
+        "Intended use: Tests of the panel.",
+        "Size: 12.3 MB",
+    ]
     panel.ui.modelSection.collapsed = False
     application.picture_of_panel(panel, tools.OUTPUT / "panel-model.png")
 
@@ -101,7 +107,27 @@ def test_without_packages_the_panel_says_what_is_missing_and_starts_nothing(
     assert not panel.ui.estimateButton.enabled
     assert "Press Install" in panel.ui.estimateButton.toolTip
     assert not panel.service.asked
+    others = len(ALL_MISSING.packages) - 1
+    assert f"PyTorch and {others} other packages" in panel.ui.noticeLabel.text
+    assert "Press Install in the section Model" in panel.ui.noticeLabel.text
+    assert "pip download -r requirements.txt" in panel.ui.wheelsHint.text
+    assert "Python 3.12" in panel.ui.wheelsHint.text
     application.picture_of_panel(panel, tools.OUTPUT / "panel-missing.png")
+
+
+def test_what_only_an_installation_needs_is_not_seen_when_everything_is_there(application, panel):
+    panel.ui.modelSection.collapsed = False
+    application.process_events()
+    assert panel.ui.installedText.visible
+    for widget in (panel.ui.wheelsHint, panel.ui.wheelsPath, panel.ui.installButton, panel.ui.noticeLabel):
+        assert not widget.visible
+
+
+def test_a_single_package_that_is_too_old_is_named_at_the_top(application, look, panel):
+    look(installation.Installation((installation.Package("torch", "2.2", "1.13"),), "3.12"))
+    panel.look_again()
+    application.process_events()
+    assert "Too old: torch 1.13 (needs 2.2)." in panel.ui.noticeLabel.text
 
 
 def test_installing_asks_first(application, missing, panel, tmp_path):

@@ -45,7 +45,8 @@ def test_estimate_finds_the_knees_by_itself(application, panel, film):
 def test_a_running_request_can_be_cancelled_from_its_own_button(application, panel, film):
     panel.service.hold = True
     panel.ui.findButton.click()
-    assert panel.ui.findButton.text == "Cancel"
+    application.wait_until(lambda: panel.ui.findButton.text == "Cancel", 20)
+    assert panel.ui.kneesStatus.text == "Starting…"
     panel.ui.findButton.click()
     application.process_events()
     assert panel.service.kills == 1
@@ -61,10 +62,36 @@ def test_progress_is_told_where_the_button_was_pressed(application, panel, film)
     panel.service.hold = True
     panel.ui.estimateButton.click()
     panel.service.say(id=panel.logic.worker._number, progress="Loading PyTorch…")
-    assert panel.ui.ageStatus.text == "Loading PyTorch…"
+    application.wait_until(lambda: panel.ui.ageStatus.text == "Loading PyTorch…", 20)
+    panel.service.say(id=panel.logic.worker._number, progress="Loading the model…")
+    assert panel.ui.ageStatus.text == "Loading the model…"
     panel.service.release()
     application.wait_until(lambda: panel.age_panel.cards, 60)
     assert not panel.ui.ageStatus.text
+
+
+def test_an_answer_that_comes_at_once_lets_nothing_flash_up(application, panel, found):
+    button, status = panel.ui.estimateButton, panel.ui.ageStatus
+    patience = panel.age_panel.task._patience
+    patience.setInterval(60_000)  # however slow the computer is
+    panel.service.hold = True
+    button.click()
+    panel.service.say(id=panel.logic.worker._number, progress="Estimating…")
+    application.process_events()
+    assert (button.text, status.visible) == ("Estimate", False)
+    panel.service.release()
+    application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60)
+    assert (button.text, status.visible) == ("Estimate", False)
+    assert not patience.isActive()
+
+
+def test_a_double_click_does_not_cancel_what_the_first_click_began(application, panel, found):
+    panel.age_panel.task._patience.setInterval(60_000)
+    panel.ui.estimateButton.click()
+    panel.ui.estimateButton.click()
+    application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60)
+    assert panel.service.kills == 0
+    assert len(panel.service.requests("estimate")) == 1
 
 
 def test_a_process_that_dies_is_told_and_started_again(application, panel, film):
@@ -184,18 +211,27 @@ def test_shortcuts_work_only_while_the_module_is_open(application, panel, film):
     assert not keys()
 
 
-def test_a_disabled_button_says_why(application, panel, film):
-    for name in (
-        "resetButton",
-        "undoButton",
-        "deleteButton",
-        "showSaliencyButton",
-        "copyButton",
-        "startButton",
-    ):
-        button = getattr(panel.ui, name)
-        assert not button.enabled
+def buttons(panel):
+    return {name: button for name, button in vars(panel.ui).items() if name.endswith("Button")}
+
+
+def test_every_button_says_what_it_does_and_a_disabled_one_why_it_cannot_be_pressed(application, panel, film):
+    enabled = {name: button.toolTip for name, button in buttons(panel).items() if button.enabled}
+    for name, tip in enabled.items():
+        assert len(tip) > 20, name
+    application.scene.RemoveNode(film)
+    application.process_events()
+    disabled = {name: button for name, button in buttons(panel).items() if not button.enabled}
+    assert {"showFilmButton", "findButton", "estimateButton", "copyButton", "stopButton"} <= set(disabled)
+    for name, button in disabled.items():
         assert len(button.toolTip) > 20, name
+        assert button.toolTip != enabled.get(name), name
+        assert button.toolTip.rstrip("</p>").endswith("."), name
+
+
+def test_shortcuts_are_told_in_the_tooltips(application, panel, film):
+    assert "Ctrl+Shift+F" in panel.ui.findButton.toolTip
+    assert "Ctrl+Shift+E" in panel.ui.estimateButton.toolTip
 
 
 def test_only_documented_members_of_the_application_are_used(application, panel, estimated):

@@ -107,7 +107,7 @@ def test_progress_names_of_nodes_and_answers_are_translated(application, transla
     translated.service.hold = True
     translated.ui.estimateButton.click()
     translated.service.say(id=translated.logic.worker._number, progress="Looking for the knees…")
-    assert translated.ui.ageStatus.text == "«Looking for the knees…»"
+    application.wait_until(lambda: translated.ui.ageStatus.text == "«Looking for the knees…»", 20)
     translated.service.release()
     application.wait_until(lambda: len(translated.age_panel.cards) == 2, 60)
     assert [node.GetName() for node in scene.knees(film)] == ["«Right knee»", "«Left knee»"]
@@ -117,6 +117,19 @@ def test_progress_names_of_nodes_and_answers_are_translated(application, transla
     assert "«8 y 8 m»" in card.text
     scene.set_side(scene.knees(film)[0], "L")
     assert scene.knees(film)[0].GetName() == "«Left knee»_1"
+
+
+def test_the_card_of_a_model_and_the_titles_of_the_results_are_translated(application, translated, tools):
+    import slicer
+
+    from KneeBoneAgeLib import scene
+
+    said = translated.ui.cardText.plainText.splitlines()
+    assert said[0] == f"«{tools.CARD['first_line']}»"
+    assert said[2] == "««Bundle»: «phantom-test, made 2026-01-01»»"
+    table = scene.results_table(slicer.mrmlScene)
+    assert table.GetColumnTitle("bone_age_months") == "«Bone age (months)»"
+    assert table.GetColumnName(2) == "bone_age_months"  # what a script or a spreadsheet goes by
 
 
 def test_the_reason_of_a_refusal_is_translated_where_it_is_shown_and_english_in_the_table(
@@ -170,6 +183,7 @@ def test_what_is_missing_and_the_question_before_installing_are_translated(
     monkeypatch.setattr(installation, "look", lambda: installation.Installation(packages, "3.12"))
     panel = application.open_module("KneeBoneAge")
     assert "«Not installed: torch" in panel.ui.installedText.text
+    assert "«PyTorch and" in panel.ui.noticeLabel.text
     panel.ui.wheelsPath.currentPath = str(tmp_path)
     application.answers.expect("«Install torch", 0x400000)
     panel.ui.installButton.click()

@@ -264,24 +264,31 @@ class _TableModel(QtCore.QAbstractTableModel):
         super().__init__(view)
         self.node: Any = None
 
+    @property
+    def titled(self) -> bool:
+        """Whether titles stand above the columns; otherwise letters do, and the names fill the first row."""
+        return self.node is not None and bool(self.node.GetUseColumnTitleAsColumnHeader())
+
     def rowCount(self, parent: Any = None) -> int:
-        return self.node.GetNumberOfRows() if self.node is not None else 0
+        return self.node.GetNumberOfRows() + (not self.titled) if self.node is not None else 0
 
     def columnCount(self, parent: Any = None) -> int:
         return self.node.GetNumberOfColumns() if self.node is not None else 0
 
     def data(self, index: QtCore.QModelIndex, role: int = 0) -> Any:
-        shown = role in (QtCore.Qt.ItemDataRole.DisplayRole, QtCore.Qt.ItemDataRole.EditRole)
-        return self.node.GetCellText(index.row(), index.column()) if shown else None
+        if role not in (QtCore.Qt.ItemDataRole.DisplayRole, QtCore.Qt.ItemDataRole.EditRole):
+            return None
+        row = index.row() - (not self.titled)
+        name = self.node.GetColumnName(index.column())
+        return self.node.GetCellText(row, index.column()) if row >= 0 else name
 
     def headerData(self, section: int, orientation: QtCore.Qt.Orientation, role: int = 0) -> Any:
         if role != QtCore.Qt.ItemDataRole.DisplayRole:
             return None
-        return (
-            self.node.GetColumnName(section)
-            if orientation == QtCore.Qt.Orientation.Horizontal
-            else section + 1
-        )
+        if orientation != QtCore.Qt.Orientation.Horizontal:
+            return section + 1
+        name = self.node.GetColumnName(section)
+        return (self.node.GetColumnTitle(name) or name) if self.titled else chr(ord("A") + section % 26)
 
 
 class qMRMLTableView(QtWidgets.QTableView):

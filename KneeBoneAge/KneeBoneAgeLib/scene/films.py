@@ -93,19 +93,14 @@ def film_request(volume: Any, folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     ValueError : the volume is no film (`check_volume`).
+    OSError : the array cannot be written.
     """
     wrong = check_volume(volume)
     if wrong:
         raise ValueError(wrong)
     known = facts(volume)
     path, _ = file_of(volume)
-    image = volume.GetImageData()
-    stamp = max(image.GetMTime(), image.GetPointData().GetScalars().GetMTime())
-    array = Path(folder, f"{volume.GetID()}-{stamp}.npy")
-    if not array.is_file():
-        for old in Path(folder).glob(f"{volume.GetID()}-*.npy"):
-            old.unlink(missing_ok=True)
-        np.save(array, np.ascontiguousarray(pixels_of(volume)))
+    array = _array_file(volume, Path(folder))
     spacing, source = known.spacing_mm, known.spacing_source
     if known.source is None and "spacing_mm" not in known.typed:
         spacing, source = _volume_spacing(volume)
@@ -124,6 +119,21 @@ def film_request(volume: Any, folder: str | Path) -> dict[str, Any]:
         "uids": dict(known.uids) or _volume_uids(volume),
         "typed": list(known.typed),
     }
+
+
+def _array_file(volume: Any, folder: Path) -> Path:
+    """The file of the volume's array; written when there is none of it as it is now, and then whole."""
+    image = volume.GetImageData()
+    stamp = max(image.GetMTime(), image.GetPointData().GetScalars().GetMTime())
+    array = folder / f"{volume.GetID()}-{stamp}.npy"
+    if not array.is_file():
+        for old in folder.glob(f"{volume.GetID()}-*.npy"):
+            old.unlink(missing_ok=True)
+        part = array.with_suffix(".part")
+        with part.open("wb") as stream:
+            np.save(stream, np.ascontiguousarray(pixels_of(volume)))
+        part.replace(array)
+    return array
 
 
 def _volume_spacing(volume: Any) -> tuple[tuple[float, float] | None, str]:

@@ -18,7 +18,7 @@ from ..words import mark as _
 from ..words import tell
 from .films import facts
 from .nodes import PREFIX, film_of, give_role, load, of_class, role_of, store
-from .squares import crop_of, knees
+from .squares import crop_of, crops
 
 RECORD_NAMES = tuple(f.name for f in dataclasses.fields(Result))
 
@@ -26,6 +26,14 @@ RECORD_NAMES = tuple(f.name for f in dataclasses.fields(Result))
 def request_key(volume: Any, node: Any, bundle_sha256: str | None) -> str:
     """What the result of a knee depends on, to be taken when the request is sent (`scene_values.key_of`)."""
     return key_of(crop_of(node), facts(volume), bundle_sha256)
+
+
+def asked_of(volume: Any) -> list[tuple[Any, Crop, str]]:
+    """The knees of a film with their crops, and what a result of each will depend on beside the bundle."""
+    if volume is None:
+        return []
+    known = facts(volume)
+    return [(node, crop, key_of(crop, known, None)) for node, crop in crops(volume)]
 
 
 def store_result(node: Any, answer: Mapping[str, Any], key: str) -> None:
@@ -75,8 +83,8 @@ def look(volume: Any, bundle_sha256: str | None = None) -> tuple[Knee, ...]:
     if volume is None:
         return ()
     known, found = facts(volume), []
-    for node in knees(volume):
-        crop, kept = crop_of(node), node.GetAttribute(PREFIX + "result_key")
+    for node, crop in crops(volume):
+        kept = node.GetAttribute(PREFIX + "result_key")
         stale = kept is not None and not same_key(kept, key_of(crop, known, bundle_sha256))
         found.append(Knee(node, crop, result(node), stale))
     return tuple(found)
@@ -105,15 +113,39 @@ def results_table(scene: Any, create: bool = True) -> Any:
     table = scene.AddNewNodeByClass("vtkMRMLTableNode", tell(_("Knee bone age results")))
     give_role(table, "results")
     was = table.StartModify()
+    titles = column_titles()
     for name in table_columns():
         table.AddColumn(vtk.vtkStringArray()).SetName(name)
+        table.SetColumnTitle(name, titles.get(name, name))
+    table.SetUseColumnTitleAsColumnHeader(True)
+    table.SetLocked(True)
     table.EndModify(was)
     return table
 
 
 def table_columns() -> list[str]:
-    """Columns of the table: the film's node, the time, the fields of a record, and what tells knees apart."""
-    return ["film", "time", *column_names(), "crop_mirrored", "knee_id"]
+    """Columns of the table: which knee and its answer first, then when and from what, so that it can be repeated."""
+    first = list(column_titles())
+    return [*first, *(name for name in column_names() if name not in first), "crop_mirrored", "knee_id"]
+
+
+def column_titles() -> dict[str, str]:
+    """What stands above the first columns of the table; the others have their plain names."""
+    return {
+        "film": tell(_("Film")),
+        "side": tell(_("Side")),
+        "bone_age_months": tell(_("Bone age (months)")),
+        "interval_low_months": tell(_("Interval from")),
+        "interval_high_months": tell(_("Interval to")),
+        "at_least_months": tell(_("Mature, at least (months)")),
+        "sex": tell(_("Sex")),
+        "chronological_age_months": tell(_("Chronological age (months)")),
+        "status": tell(_("Status")),
+        "reason": tell(_("Reason")),
+        "crop_origin": tell(_("Square")),
+        "bundle": tell(_("Model")),
+        "time": tell(_("Time")),
+    }
 
 
 def append_row(table: Any, node: Any, time: datetime.datetime | None = None) -> int:
@@ -139,20 +171,36 @@ def append_record(
 ) -> int:
     """Enter a record; with a ``knee_id`` in the place of an older one of the same knee. The row's number."""
     time = time or datetime.datetime.now(datetime.UTC)
-    fields = cells(Result(**{name: record[name] for name in RECORD_NAMES if name in record}))
-    turned = None if mirrored is None else str(mirrored).lower()
-    values = [film, time.isoformat(timespec="seconds"), *fields, turned, knee_id]
+    answer = Result(**{name: record[name] for name in RECORD_NAMES if name in record})
+    values: dict[str, object] = dict(zip(column_names(), cells(answer), strict=True))
+    values |= {"film": film, "time": time.isoformat(timespec="seconds"), "knee_id": knee_id}
+    values["crop_mirrored"] = None if mirrored is None else str(mirrored).lower()
     was = table.StartModify()
-    rows, last = table.GetNumberOfRows(), len(values) - 1
-    row = next((i for i in range(rows) if knee_id and table.GetCellText(i, last) == knee_id), rows)
-    if row == rows:
-        table.AddEmptyRow()
-    for column, value in enumerate(values):
-        # Slicer's file of a table is lines of tabs, and its reader stumbles over double quotes.
-        text = "" if value is None else str(value).replace('"', "'")
-        table.SetCellText(row, column, " ".join(text.splitlines()).replace("\t", " "))
+    row = _row_of(table, knee_id)
+    # By name: a scene of another version may have its columns in another order.
+    for column in range(table.GetNumberOfColumns()):
+        table.SetCellText(row, column, _cell(values.get(table.GetColumnName(column))))
     table.EndModify(was)
     return row
+
+
+def _row_of(table: Any, knee_id: str) -> int:
+    """The row of a knee; a new one where it has none, or no name."""
+    rows = table.GetNumberOfRows()
+    names = [table.GetColumnName(column) for column in range(table.GetNumberOfColumns())]
+    if knee_id and "knee_id" in names:
+        column = names.index("knee_id")
+        row = next((row for row in range(rows) if table.GetCellText(row, column) == knee_id), rows)
+        if row < rows:
+            return row
+    table.AddEmptyRow()
+    return rows
+
+
+def _cell(value: object) -> str:
+    """A value as the table keeps it: Slicer's file is lines of tabs, and its reader stumbles over double quotes."""
+    text = "" if value is None else str(value).replace('"', "'")
+    return " ".join(text.splitlines()).replace("\t", " ")
 
 
 def csv_text(table: Any, delimiter: str = ",") -> str:

@@ -20,11 +20,16 @@ COLOURS = {"automatic": (1.0, 0.70, 0.28), "corrected": (0.37, 0.78, 0.75), "per
 
 def knees(volume: Any) -> list[Any]:
     """The ROI nodes of this film, from the viewer's left to right."""
+    return [node for node, _crop in crops(volume)]
+
+
+def crops(volume: Any) -> list[tuple[Any, Crop]]:
+    """The ROI nodes of this film with their crops as they are now, from the viewer's left to right."""
     if volume is None or volume.GetScene() is None:
         return []
     nodes = of_class(volume.GetScene(), "vtkMRMLMarkupsROINode")
     mine = [node for node in nodes if film_of(node) is volume and node.GetAttribute(PREFIX + "crop")]
-    return sorted(mine, key=lambda node: crop_of(node)["centre_px"][0])
+    return sorted(((node, crop_of(node)) for node in mine), key=lambda pair: pair[1]["centre_px"][0])
 
 
 def add_knee(volume: Any, crop: Crop | None = None, origin: str | None = None) -> Any:

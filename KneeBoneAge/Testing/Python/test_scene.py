@@ -493,6 +493,27 @@ def test_the_table_has_one_row_a_knee_with_all_fields(mrml):
     assert scene.csv_text(table, "\t").splitlines()[0].split("\t") == scene.table_columns()
 
 
+def test_the_table_shows_knee_and_answer_first_under_titles_and_nobody_types_into_it(mrml):
+    table = scene.results_table(mrml)
+    titles = [table.GetColumnTitle(name) for name in scene.table_columns()]
+    assert titles[:5] == ["Film", "Side", "Bone age (months)", "Interval from", "Interval to"]
+    assert all(titles)
+    assert table.GetUseColumnTitleAsColumnHeader()  # or letters would stand there
+    assert table.GetLocked()
+    assert sorted(scene.table_columns()) == sorted({*scene.table_columns()})
+
+
+def test_a_row_goes_into_a_table_whose_columns_are_in_another_order(mrml):
+    _volume, node = estimated(mrml, bone_age_months=91.25)
+    table = scene.results_table(mrml)
+    moved = table.GetTable().GetColumnByName("bone_age_months")
+    table.GetTable().RemoveColumnByName("bone_age_months")
+    table.AddColumn(moved)
+    assert [scene.append_row(table, node) for _ in range(2)] == [0, 0]
+    (row,) = csv.DictReader(io.StringIO(scene.csv_text(table)))
+    assert (row["bone_age_months"], row["film"], row["status"]) == ("91.25", "film", "ok")
+
+
 def test_records_of_many_films_are_rows_too(mrml):
     table = scene.results_table(mrml)
     assert [scene.append_record(table, record()) for _ in range(2)] == [0, 1]
@@ -590,7 +611,10 @@ def test_everything_comes_back_from_a_saved_scene(mrml, tmp_path):
     film(fresh, "already there")  # takes the IDs that the saved nodes had
     fresh_roi = fresh.AddNewNodeByClass("vtkMRMLMarkupsROINode", "of somebody else")
     assert fresh.ReadFromMRB(str(saved), False)
-    assert scene.csv_text(scene.results_table(fresh)) == table
+    back = scene.results_table(fresh)
+    assert scene.csv_text(back) == table
+    assert (back.GetColumnTitle("film"), back.GetLocked()) == ("Film", True)
+    assert back.GetUseColumnTitleAsColumnHeader()
     for name in films:
         volume = fresh.GetFirstNodeByName(name)
         (node,) = scene.knees(volume)
