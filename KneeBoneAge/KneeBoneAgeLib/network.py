@@ -16,6 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from .physes import PhysisReader
 from .readers import MapReader, PointReader, Points
 
 FEMALE, MALE, UNKNOWN_SEX = 0, 1, 2
@@ -37,7 +38,8 @@ class AgeNetworkConfig:
     not), `map_features` what is read from them, `map_rank` of what rank that reading is (0: full; a finished network is
     stored smaller with less). `points` is how many landmarks are found (none: no landmarks); `point_width`,
     `point_features` and `point_hidden` (0: a linear layer) size their reader, `close_hidden` what it reads of the
-    picture's own pixels around each landmark (0: nothing).
+    picture's own pixels around each landmark (0: nothing). `physes` are the landmarks of each physis that is looked at
+    closely (none: none is), `physis_features` what is read of each.
     """
 
     backbone: str = "convnext_atto"
@@ -58,15 +60,19 @@ class AgeNetworkConfig:
     point_features: int = 192
     point_hidden: int = 256
     close_hidden: int = 24
+    physes: tuple[tuple[int, ...], ...] = ()
+    physis_features: int = 32
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "map_channels": list(self.map_channels)}
+        physes = [list(physis) for physis in self.physes]
+        return {**asdict(self), "map_channels": list(self.map_channels), "physes": physes}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AgeNetworkConfig:
         """What `to_json` gave; a part that is not named is one that this network does not have."""
         absent = {"map_channels": (), "points": 0, "field": 1.0, "point_hidden": 0, "close_hidden": 0}
         known = {**absent, **values}
+        known["physes"] = tuple(tuple(physis) for physis in known.get("physes", ()))
         return cls(**{**known, "map_channels": tuple(known["map_channels"])})
 
 
@@ -104,7 +110,11 @@ class LikelihoodHead(nn.Module):
         self.register_buffer("basis", spline_basis(bins, knots), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        raw = self.linear(features).view(len(features), 2, -1)
+        return self.of_numbers(self.linear(features))
+
+    def of_numbers(self, raw: Tensor) -> Tensor:
+        """What the linear layer gives, (..., 2 * (2 + knots)) → (..., 2, bins)."""
+        raw = raw.unflatten(-1, (2, -1))
         looks_like = 120 + 60 * raw[..., :1]
         spread = 30 * torch.exp(raw[..., 1:2].clamp(-3.4, 1.6))  # 1 to 150 months
         gauss = -0.5 * ((self.centres - looks_like) / spread) ** 2
@@ -174,6 +184,14 @@ def with_map_rank(network: AgeNetwork, rank: int) -> AgeNetwork:
     return smaller.eval()
 
 
+def log_posterior(joint: Tensor, sex: Tensor) -> Tensor:
+    """log p(image, bone age | sex) of both sexes up to a constant, (..., B, 2, bins), sex (B,) 0 F, 1 M, 2 missing →
+    log p(bone age | image), (..., B, bins)."""
+    one = torch.where((sex == MALE)[:, None], joint[..., 1, :], joint[..., 0, :])
+    logits = torch.where((sex == UNKNOWN_SEX)[:, None], joint.logsumexp(-2), one)
+    return torch.log_softmax(logits, dim=-1)
+
+
 class AgeNetwork(nn.Module):
     """Crop, sex and chronological age → distribution over month bins.
 
@@ -214,6 +232,10 @@ class AgeNetwork(nn.Module):
         ) if config.points else None  # fmt: skip
         self.feature_count += config.map_features * bool(config.map_channels)
         self.feature_count += config.point_features * bool(config.points)
+        self.physis_reader = None
+        if config.points and config.physes:
+            self.physis_reader = PhysisReader(config.physes, config.physis_features)
+            self.feature_count += config.physis_features * len(config.physes)
         self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots)
         self.prior = AgePrior(config.bins, config.prior_width, config.prior_parts)
 
@@ -227,18 +249,24 @@ class AgeNetwork(nn.Module):
 
     def see(self, image: Tensor) -> tuple[Tensor, Points | None]:
         """The features, and the landmarks where the network finds them."""
-        side = image.shape[-1]
-        window = self.window_px(side)
-        margin = (side - window) // 2
-        image = image[..., margin : margin + window, margin : margin + window]
-        last, maps = self.backbone.forward_intermediates(image)
+        window = self.window(image)
+        last, maps = self.backbone.forward_intermediates(window)
         features, points = [self.backbone.forward_head(last)], None
         if self.map_reader is not None:
             features.append(self.map_reader(maps[len(maps) - len(self.config.map_channels) :]))
         if self.point_reader is not None:
-            read, points = self.point_reader(image, maps, window / side)
+            read, points = self.point_reader(window, maps, window.shape[-1] / image.shape[-1])
             features.append(read)
+        if self.physis_reader is not None and points is not None:
+            features.append(self.physis_reader(window, points.places, window.shape[-1] / image.shape[-1]))
         return torch.cat(features, dim=1), points
+
+    def window(self, image: Tensor) -> Tensor:
+        """Crops (B, 1, S, S) → their middle (B, 1, W, W), which the backbone sees."""
+        side = image.shape[-1]
+        window = self.window_px(side)
+        margin = (side - window) // 2
+        return image[..., margin : margin + window, margin : margin + window]
 
     def log_likelihood(self, features: Tensor) -> Tensor:
         """Features (B, F) → log p(image | bone age, sex), (B, 2, bins)."""
@@ -246,11 +274,7 @@ class AgeNetwork(nn.Module):
 
     def log_posterior(self, log_likelihood: Tensor, sex: Tensor, age_months: Tensor) -> Tensor:
         """Likelihood (B, 2, bins), sex (B,) 0 F, 1 M, 2 missing, age (B,) or NaN → log p, (B, bins)."""
-        joint = log_likelihood + self.prior(age_months)
-        rows = torch.arange(len(sex), device=sex.device)
-        one = joint[rows, sex.clamp(max=1)]
-        logits = torch.where((sex == UNKNOWN_SEX)[:, None], joint.logsumexp(1), one)
-        return torch.log_softmax(logits, dim=-1)
+        return log_posterior(log_likelihood + self.prior(age_months), sex)
 
     def forward(self, image: Tensor, sex: Tensor, age_months: Tensor) -> Tensor:
         """Image (B, 1, S, S), sex (B,) int64, age (B,) months or NaN → probabilities (B, bins)."""

@@ -33,7 +33,7 @@ from .age_module import AgeModule
 from .batches import Batches, Data, Part, knees_apart, parts_of
 from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
-from .head_training import cache_features, learn_heads
+from .head_training import cache_features, learn_heads, with_physes
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
 from .recipe import Recipe
@@ -194,6 +194,8 @@ def renew_heads(run: Path, cache: CropCache) -> None:
     if (folder / "module.safetensors").exists():
         return
     module = load_module(run / "pretrain")
+    if module.recipe.network.points:
+        module = with_physes(module)
     learn_heads(module, cache_features(module, cache, knees_apart(cache)[0], module.recipe.seed))
     folder.mkdir(exist_ok=True)
     module.recipe.save(folder / "recipe.json")
@@ -218,10 +220,11 @@ def train_fold(
     fold_of = assign_folds(labels.patient_id, labels.age_months, labels.sex)
     own, others = knees[fold_of == fold], knees[fold_of != fold]
     parts = parts_of(recipe, (cache, others, recipe.label), replay, cache, negatives)
-    recipe = settle_recipe(folder, recipe, parts, minutes)
-    module = new_module(recipe, parts)
     heads = run / "heads"
-    module.start_from(load_module(heads if (heads / "module.safetensors").exists() else run / "pretrain"))
+    start = load_module(heads if (heads / "module.safetensors").exists() else run / "pretrain")
+    recipe = settle_recipe(folder, replace(recipe, network=start.recipe.network), parts, minutes)
+    module = new_module(recipe, parts)
+    module.start_from(start)
     rng = np.random.default_rng(0)
     train(module, parts, folder, (cache, rng.permutation(own)[: batches.EVALUATED]))
     prediction = predict(module.averaged, cache, own)

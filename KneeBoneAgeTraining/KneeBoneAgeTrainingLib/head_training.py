@@ -1,16 +1,17 @@
 """The heads of an age network learnt again, in large batches, on features that are kept in memory.
 
-The backbone takes almost all of a training step's time, and the perceptron that reads the landmarks wants many more
-steps than that leaves it. So what the backbone and the landmark finder say of one jittered view of every crop is kept,
-and what comes after them learns from that alone: a thousand steps of 256 crops in a minute.
+The backbone takes almost all of a training step's time, and what comes after it wants many more steps than that leaves
+it: the perceptron that reads the landmarks, and the reader of the physes. So what the backbone and the landmark finder
+say of one jittered view of every crop is kept, with a strip along each physis, and the rest learns from that alone.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
+from KneeBoneAgeLib.physes import KNEE_PHYSES
 
 from .age_module import AgeModule, label_loss, masked_smooth_l1
 from .batches import Part, rows_of
@@ -47,10 +49,12 @@ class HeadRecipe:
 @dataclass(frozen=True)
 class CachedFeatures:
     """What is known of N views: `base` (N, A), the features that stay as they are; `read` (N, R), what the perceptron
-    reads at the landmarks; `labels`, the other entries of `batches.rows_of`."""
+    reads at the landmarks; `strips` (N, K, D, L) float16, the physes, K 0 for a network that does not look at them;
+    `labels`, the other entries of `batches.rows_of`."""
 
     base: Tensor
     read: Tensor
+    strips: Tensor
     labels: dict[str, Tensor]
 
 
@@ -61,8 +65,9 @@ def cache_features(
     """One jittered view of each crop, as the module's averaged network sees it. Raises ValueError for a network
     without a perceptron at its landmarks."""
     network, recipe = module.averaged.eval(), module.recipe
-    first = _perceptron(network)[0]
+    first, physes = _perceptron(network)[0], network.physis_reader
     seen: list[Tensor] = []
+    strips: list[Tensor] = []
     hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     rng = np.random.default_rng(seed)
     part = Part(cache, rows, 1.0, "true", TRUE_SD_MONTHS)
@@ -71,13 +76,26 @@ def cache_features(
     try:
         for start in range(0, len(rows), batch):
             drawn = rows_of(part, rows[start : start + batch], recipe, rng, recipe.network.image_size)
-            features = network.features(drawn.pop("image"))
-            bases.append(features[:, : -recipe.network.point_features])
+            image = drawn.pop("image")
+            features, points = network.see(image)
+            bases.append(features[:, : _base_count(network)])
+            if physes is not None and points is not None:
+                window = network.window(image)
+                found = physes.strips(window, points.places, window.shape[-1] / image.shape[-1])
+                strips.append(found.half())
             labels.append(drawn)
     finally:
         hook.remove()
     joined = {name: torch.cat([one[name] for one in labels]) for name in labels[0]}
-    return CachedFeatures(torch.cat(bases), torch.cat(seen), joined)
+    kept = torch.cat(strips) if strips else torch.zeros(len(rows), 0, 0, 0, dtype=torch.float16)
+    return CachedFeatures(torch.cat(bases), torch.cat(seen), kept, joined)
+
+
+def _base_count(network: AgeNetwork) -> int:
+    """How many features come before those of the landmarks."""
+    config = network.config
+    physes = config.physis_features * len(config.physes) if network.physis_reader is not None else 0
+    return network.feature_count - config.point_features - physes
 
 
 def _perceptron(network: AgeNetwork) -> nn.Sequential:
@@ -99,6 +117,7 @@ class Heads(nn.Module):
         fresh = AgeModule(module.recipe, *_outputs(module))
         self.recipe = recipe
         self.perceptron = _perceptron(fresh.network)
+        self.physis_reader = fresh.network.physis_reader
         self.head = fresh.network.head
         self.indicator_head, self.maturity_head = fresh.indicator_head, fresh.maturity_head
         both = torch.cat([cached.base, cached.read], dim=1)
@@ -106,8 +125,9 @@ class Heads(nn.Module):
         self.register_buffer("scale", both.std(0) + 1e-3)
         self.base_count = cached.base.shape[1]
 
-    def forward(self, base: Tensor, read: Tensor, sex: Tensor) -> tuple[Tensor, Tensor]:
-        """Base (B, A), read (B, R), sex (B,) → log-likelihood (B, 2, bins), indicators and maturities (B, I + M)."""
+    def forward(self, base: Tensor, read: Tensor, strips: Tensor, sex: Tensor) -> tuple[Tensor, Tensor]:
+        """Base (B, A), read (B, R), strips (B, K, D, L), sex (B,) → log-likelihood (B, 2, bins), indicators and
+        maturities (B, I + M)."""
         wide = (torch.cat([base, read], dim=1) - self.mean) / self.scale
         base = functional.dropout(wide[:, : self.base_count], self.recipe.base_dropout, self.training)
         points = wide[:, self.base_count :]
@@ -115,7 +135,11 @@ class Heads(nn.Module):
             points = layer(points)
             if isinstance(layer, nn.GELU):
                 points = functional.dropout(points, self.recipe.dropout, self.training)
-        features = torch.cat([base, torch.relu(points)], dim=1)
+        parts = [base, torch.relu(points)]
+        if self.physis_reader is not None:
+            physes = self.physis_reader.read_strips(strips.float())
+            parts.append(functional.dropout(physes, self.recipe.dropout, self.training))
+        features = torch.cat(parts, dim=1)
         either = self.maturity_head(features).view(len(features), 2, -1)
         own = either[torch.arange(len(sex)), sex.clamp(max=1)]
         return self.head(features), torch.cat([self.indicator_head(features), own], dim=1)
@@ -130,6 +154,8 @@ class Heads(nn.Module):
             _standardise(linear, self.mean[:count], self.scale[:count])
         for network in (module.network, module.averaged):
             _perceptron(network).load_state_dict(self.perceptron.state_dict())
+            if self.physis_reader is not None and network.physis_reader is not None:
+                network.physis_reader.load_state_dict(self.physis_reader.state_dict())
             network.head.load_state_dict(self.head.state_dict())
         module.indicator_head.load_state_dict(self.indicator_head.state_dict())
         module.maturity_head.load_state_dict(self.maturity_head.state_dict())
@@ -150,11 +176,39 @@ def _standardise(linear: nn.Module, mean: Tensor, scale: Tensor) -> None:
 
 def _batches(
     cached: CachedFeatures, recipe: HeadRecipe
-) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]]:
     draw = torch.Generator().manual_seed(recipe.seed)
     for _ in range(recipe.steps):
         rows = torch.randint(len(cached.base), (recipe.batch,), generator=draw)
-        yield cached.base[rows], cached.read[rows], {name: one[rows] for name, one in cached.labels.items()}
+        yield (
+            cached.base[rows],
+            cached.read[rows],
+            cached.strips[rows],
+            {name: one[rows] for name, one in cached.labels.items()},
+        )
+
+
+def with_physes(module: AgeModule, physes: Sequence[Sequence[int]] = KNEE_PHYSES) -> AgeModule:
+    """The same module with a reader of the physes that has learnt nothing yet; the other weights are taken over.
+
+    Raises ValueError for a network that finds fewer landmarks than the physes need."""
+    network = module.recipe.network
+    if network.points <= max(max(physis) for physis in physes):
+        raise ValueError(
+            f"a network of {network.points} landmarks does not find those of the physes {physes}"
+        )
+    wider = replace(network, physes=tuple(tuple(physis) for physis in physes))
+    torch.manual_seed(module.recipe.seed)
+    grown = AgeModule(replace(module.recipe, network=wider), *_outputs(module))
+    state = grown.state_dict()
+    for name, old in module.state_dict().items():
+        if state[name].shape == old.shape:
+            state[name] = old
+        else:  # a layer that reads all features: it is blind to the new ones
+            state[name] = torch.zeros_like(state[name])
+            state[name][:, : old.shape[1]] = old
+    grown.load_state_dict(state)
+    return grown
 
 
 def learn_heads(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe | None = None) -> None:
@@ -169,8 +223,9 @@ def learn_heads(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe | 
     )
     pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     prior = module.averaged.eval()
-    for step, (base, read, labels) in enumerate(_batches(cached, recipe)):
-        likelihood, indicators = heads(base, read, labels["sex"])
+    began = time.monotonic()
+    for step, (base, read, strips, labels) in enumerate(_batches(cached, recipe)):
+        likelihood, indicators = heads(base, read, strips, labels["sex"])
         sex = torch.where(labels["sex_missing"], UNKNOWN_SEX, labels["sex"])
         ages = (labels["age_months"], torch.full_like(labels["age_months"], torch.nan))
         loss = recipe.indicator_weight * masked_smooth_l1(indicators, labels["indicators"])
@@ -183,5 +238,5 @@ def learn_heads(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe | 
         pace.step()
         move_average(averaged, heads, step, recipe.ema_decay)
         if (step + 1) % 250 == 0:
-            log.info("heads: step %d  loss %.3f", step + 1, loss.item())
+            log.info("heads: step %d  %.0f s  loss %.3f", step + 1, time.monotonic() - began, loss.item())
     averaged.put_back(module)

@@ -10,8 +10,8 @@ import torch
 
 from KneeBoneAgeTrainingLib.age_module import AgeModule
 from KneeBoneAgeTrainingLib.crop_cache import CropCache
-from KneeBoneAgeTrainingLib.head_training import HeadRecipe, Heads, cache_features, learn_heads
-from KneeBoneAgeTrainingLib.predicting import errors_months, predict
+from KneeBoneAgeTrainingLib.head_training import HeadRecipe, Heads, cache_features, learn_heads, with_physes
+from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, predict
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_crops import TINY, draw
@@ -54,7 +54,7 @@ def test_the_standardisation_goes_into_the_weights(cache, module):
     heads = Heads(module, cached, HeadRecipe()).eval()
     sex = cached.labels["sex"]
     with torch.no_grad():
-        likelihood, indicators = heads(cached.base, cached.read, sex)
+        likelihood, indicators = heads(cached.base, cached.read, cached.strips, sex)
         heads.put_back(module)
         features = torch.cat(
             [cached.base, torch.relu(module.averaged.point_reader.linear(cached.read))], dim=1
@@ -76,3 +76,41 @@ def test_a_network_that_reads_its_landmarks_by_one_layer_is_refused(cache):
     plain = AgeModule(replace(TINY, network=network), indicators=1, maturities=1)
     with pytest.raises(ValueError, match="point_hidden"):
         cache_features(plain, cache, ROWS, seed=1)
+
+
+PHYSES = ((0, 1, 2, 3), (4, 5, 6, 7))
+
+
+def test_a_reader_of_the_physes_changes_nothing_until_it_has_learnt(cache, module):
+    grown = with_physes(module, PHYSES)
+    old, new = (predict(one.averaged, cache, ROWS[:16]) for one in (module, grown))
+    assert new.features.shape[1] == old.features.shape[1] + 2 * grown.recipe.network.physis_features
+    assert np.allclose(old.log_likelihood, new.log_likelihood, atol=1e-4)
+    with pytest.raises(ValueError, match="31 landmarks"):
+        with_physes(module, ((0, 1, 2, 31),))
+
+
+def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(cache, module):
+    grown = with_physes(module, PHYSES)
+    cached = cache_features(grown, cache, ROWS, seed=1)
+    assert cached.strips.shape[:2] == (len(ROWS), 2)
+    blind = replace(cached, base=torch.zeros_like(cached.base), read=torch.zeros_like(cached.read))
+    before = {name: value.clone() for name, value in grown.averaged.physis_reader.state_dict().items()}
+    recipe = HeadRecipe(steps=120, batch=64, base_dropout=0.0, dropout=0.0)
+    losses = []
+    for strips in (torch.zeros_like(cached.strips), cached.strips):
+        learner = with_physes(module, PHYSES)
+        learn_heads(learner, replace(blind, strips=strips), recipe)
+        heads = learner.averaged
+        with torch.no_grad():
+            seen = torch.cat([blind.base, *_after(heads, blind.read, strips)], dim=1)
+            likelihood = heads.log_likelihood(seen).numpy()
+        found = errors_months(Prediction(seen.numpy(), likelihood), heads, cache.labels.take(ROWS))
+        losses.append(found["mae_no_age"])
+    assert losses[1] < 0.8 * losses[0]
+    assert any(not torch.equal(v, before[k]) for k, v in heads.physis_reader.state_dict().items())
+
+
+def _after(network, read, strips):
+    """What the perceptron and the reader of the physes say."""
+    return torch.relu(network.point_reader.linear(read)), network.physis_reader.read_strips(strips.float())
