@@ -7,6 +7,7 @@ Heavy libraries are imported inside the commands, so that a usage error and ``--
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -60,7 +61,10 @@ def _not_installed(name: str) -> Any:
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def explain_what_to_install() -> None:
-        usage_error(f"{name} needs the training library. Type:  pip install 'KneeBoneAge[training]'")
+        usage_error(
+            f"{name} needs the training library. In the folder of the project's source, type:  "
+            f"{sys.executable} -m pip install '.[training]'"
+        )
 
     return typer.main.get_command(missing)
 
@@ -104,12 +108,18 @@ class Format(StrEnum):
 
 
 Files = Annotated[list[str], typer.Argument(help="Films, or folders to walk.", show_default=False)]
-SexOption = Annotated[Sex | None, typer.Option("--sex", help="Wins over the header.")]
+SexOption = Annotated[
+    Sex | None,
+    typer.Option("--sex", case_sensitive=False, help="Sex of the child; wins over the header."),
+]
 AgeOption = Annotated[
     float | None,
-    typer.Option("--age-months", min=0, max=240, help="Chronological age; wins over the header."),
+    typer.Option("--age-months", min=0, max=240, help="Chronological age in months; wins over the header."),
 ]
-SideOption = Annotated[Side | None, typer.Option("--side", help="Side of the child; wins over the header.")]
+SideOption = Annotated[
+    Side | None,
+    typer.Option("--side", case_sensitive=False, help="Side of the child; wins over the header."),
+]
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of the bundle.", show_default="the one that ships")
 ]
@@ -120,9 +130,10 @@ CropOption = Annotated[
     ),
 ]
 JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="OUT|-", help="JSON lines, one object a knee.")
+    str | None,
+    typer.Option("--json", metavar="OUT|-", help="JSON lines, one object a knee; - is standard output."),
 ]
-CsvOption = Annotated[Path | None, typer.Option("--csv", help="The same as a table.")]
+CsvOption = Annotated[Path | None, typer.Option("--csv", metavar="OUT", help="The same as a table.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the networks run.")]
 
 
@@ -200,7 +211,9 @@ def crop(
 def explain(
     files: Files,
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and report.html.")],
-    method: Annotated[Method, typer.Option("--method")] = Method.integrated_gradients,
+    method: Annotated[
+        Method, typer.Option("--method", help="How the map is computed.")
+    ] = Method.integrated_gradients,
     sex: SexOption = None,
     age_months: AgeOption = None,
     side: SideOption = None,
@@ -226,9 +239,11 @@ def explain(
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder for films, masks and cohort.csv.")],
-    knees: Annotated[int, typer.Option("--knees", min=1, max=1_000_000)],
-    seed: Annotated[int, typer.Option("--seed", min=0)],
-    format: Annotated[Format, typer.Option("--format")] = Format.dicom,
+    knees: Annotated[
+        int, typer.Option("--knees", min=1, max=1_000_000, help="Knees to draw; some films show two.")
+    ],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Any number; another one gives other children.")],
+    format: Annotated[Format, typer.Option("--format", help="Of the films.")] = Format.dicom,
     others: Annotated[
         int, typer.Option("--others", min=0, help="Further films on which there is nothing to crop.")
     ] = 0,
@@ -237,7 +252,11 @@ def phantom(
         typer.Option("--hands", help="Hand films of the same children too, and tables for cohort build."),
     ] = False,
 ) -> None:
-    """Films of virtual children, with the truth about them in cohort.csv. Same seed, same bytes."""
+    """Films of virtual children, with the truth about them in cohort.csv. Same seed, same bytes.
+
+    An earlier cohort in the folder is replaced.
+    """
+    from .cohort_folder import FolderTakenError, cohort_folder
     from .phantom.cohort import write_cohort
     from .phantom.study import write_study
 
@@ -253,12 +272,22 @@ def phantom(
             progress.update(hand_task, completed=done, total=total, visible=True)
 
         try:
-            if hands:
-                write_study(out, knees, seed, format.value, show, others, hand_progress=show_hands)
-            else:
-                write_cohort(out, knees, seed, format.value, show, others)
+            with cohort_folder(out):
+                if hands:
+                    write_study(out, knees, seed, format.value, show, others, hand_progress=show_hands)
+                else:
+                    write_cohort(out, knees, seed, format.value, show, others)
+        except FolderTakenError as error:
+            usage_error(str(error))
         except OSError as error:
             usage_error(f"{out}: cannot write there ({error.strerror or error})")
+        except KeyboardInterrupt:
+            messages.print(
+                f"Stopped. {out} is no cohort yet, it has no cohort.csv; the same line draws it anew.",
+                markup=False,
+                soft_wrap=True,
+            )
+            raise typer.Exit(130) from None
     messages.print(f"{knees} {'knee' if knees == 1 else 'knees'} in {out}", markup=False)
     if hands:
         tables = " ".join(f"--{name} {out / name}.csv" for name in ("patients", "knees", "hands"))

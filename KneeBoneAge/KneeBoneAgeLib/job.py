@@ -5,6 +5,8 @@ The writing is done film by film, so that whatever was finished when a run is st
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -24,7 +26,7 @@ from rich.progress import (
 )
 
 from .errors import FilmError
-from .folder import film_paths, read_ahead
+from .folder import FILM_SUFFIXES, film_paths, read_ahead
 from .report.files import JsonLines, Table
 from .report.page import Page
 from .report.records import RESEARCH_ONLY, Result, Run, error_result, headline, side_name
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from .crop import KneeCrop
     from .estimator import Estimator, FilmEstimate
     from .radiograph.film import Film
+
+LONGEST_STEM_BYTES = 200
+"""Of the name of a film's pictures; file systems take 255 bytes with what is added."""
 
 messages = Console(stderr=True, highlight=False)
 
@@ -82,21 +87,41 @@ class Job:
     paths: list[Path] = field(default_factory=list)
     page: Page | None = None
     drawn: dict[str, Any] = field(default_factory=dict)
-    stems: dict[str, int] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
+    stems: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.paths = film_paths(self.files)
         if not self.paths:
-            usage_error(f"no films in {', '.join(self.files)}")
+            usage_error(
+                f"no films in {', '.join(self.files)}; taken are DICOM by content, and {' '.join(FILM_SUFFIXES)}"
+            )
         self.box = _parse_box(self.crop)
         if self.box is not None and len(self.paths) != 1:
             usage_error(f"--crop is for one film, {len(self.paths)} were given")
-        inputs = {path.resolve() for path in self.paths}
-        for target in (self.json, self.csv):
-            if target is not None and str(target) != "-" and Path(target).resolve() in inputs:
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        """Usage errors of where results go, before anything is loaded or written."""
+        films = {path.resolve() for path in self.paths}
+        page = None if self.pictures is None else self.pictures / "report.html"
+        taken: dict[Path, Path] = {}
+        for target in (Path(name) for name in (self.json, self.csv, page) if name is not None):
+            place = target if str(target) == "-" else target.resolve()
+            if place in films:
                 usage_error(f"{target}: would overwrite a film")
+            if place in taken:
+                usage_error(f"{target}: named for two results; give each a file of its own")
+            if target.is_dir():
+                usage_error(f"{target}: is a folder; give the name of a file")
+            taken[place] = target
+        if self.pictures is not None and self.pictures.exists() and not self.pictures.is_dir():
+            usage_error(f"{self.pictures}: is a file; give a folder for the pictures")
+
+    @property
+    def talks(self) -> bool:
+        """Whether answers for people go to the standard output, which may be wanted for results."""
+        return "-" not in (self.json, str(self.csv))
 
     def load(self, bundle: Path | None, device: str) -> Estimator:
         try:
@@ -119,16 +144,29 @@ class Job:
             usage_error(str(error))
 
     def stem(self, file: str) -> str:
-        """A name for a film's pictures that no other film of the run has."""
+        """A name for a film's pictures that no other film of the run has, also where case does not count."""
         stem = Path(file).name
         for suffix in (Path(file).suffix, ".nii"):
             stem = stem.removesuffix(suffix) or stem
-        self.stems[stem] = self.stems.get(stem, 0) + 1
-        return stem if self.stems[stem] == 1 else f"{stem}-{self.stems[stem]}"
+        while len(os.fsencode(stem)) > LONGEST_STEM_BYTES:
+            stem = stem[:-1]
+        free, count = stem, 1
+        while free.casefold() in self.stems:
+            count += 1
+            free = f"{stem}-{count}"
+        self.stems.add(free.casefold())
+        return free
 
     def save(self, name: str, content: bytes) -> None:
+        """Write a picture whole or not at all."""
         assert self.pictures is not None
-        (self.pictures / name).write_bytes(content)
+        part = self.pictures / ".picture.part"
+        try:
+            part.write_bytes(content)
+            part.replace(self.pictures / name)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
     def draw(self, found: FilmEstimate, results: list[Result], method: str, over_film: bool = False) -> None:
         """Write the pictures of a film and keep smaller ones for the page.
@@ -182,6 +220,15 @@ class Job:
                     self._count(results)
             except KeyboardInterrupt:
                 stopped = True
+            except BrokenPipeError:  # who reads the standard output has seen enough
+                raise
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    stack.close()
+                usage_error(
+                    f"{error.filename or 'the results'}: cannot be written ({error.strerror}); what was finished "
+                    f"before is there, {self.counts.get('films', 0)} of {len(self.paths)} films"
+                )
         self._tell(stopped)
         if stopped:
             raise typer.Exit(130)
@@ -191,8 +238,9 @@ class Job:
     def _each(self, handle: Callable[[Film, str], list[Result]]) -> Iterator[list[Result]]:
         from .radiograph.film import with_known
 
-        quiet = self.json == "-" and sys.stdout.isatty()
-        with progress_bar(quiet) as progress, closing(read_ahead(self.paths, read)) as films:
+        shown = sys.stdout.isatty()
+        bar = progress_bar(quiet=shown and not self.talks, above=shown)
+        with bar as progress, closing(read_ahead(self.paths, read)) as films:
             task = progress.add_task("films", total=len(self.paths))
             for path, film in films:
                 self.drawn = {}
@@ -200,8 +248,21 @@ class Job:
                     yield [error_result(str(path), film.reason, self.run)]
                 else:
                     known = self.known
-                    yield handle(with_known(film, known.sex, known.age_months, known.side), str(path))
+                    film = with_known(film, known.sex, known.age_months, known.side)
+                    yield self._handled(handle, film, str(path))
                 progress.advance(task)
+
+    def _handled(self, handle: Callable[[Film, str], list[Result]], film: Film, file: str) -> list[Result]:
+        """What came of a film; one on which the networks fail (memory, say) does not end a run over a folder."""
+        try:
+            return handle(film, file)
+        except (OSError, typer.Exit):
+            raise
+        except Exception as error:
+            self.drawn = {}
+            first = (str(error).splitlines() or [""])[0][:200]
+            reason = f"could not be worked on ({type(error).__name__}: {first})"
+            return [error_result(file, reason, self.run)]
 
     def _count(self, results: Sequence[Result]) -> None:
         for result in results:
@@ -209,24 +270,24 @@ class Job:
             text = f"{result.file}  {side_name(result)}: {headline(result)}"
             if result.interval_months is not None and not result.mature:
                 low, high = result.interval_months
-                text += f", {result.interval_level or 0:.0%} interval {low:.0f} to {high:.0f}"
+                text += f", {result.interval_level or 0:.0%} interval {low:.0f} to {high:.0f} months"
             if result.reason:
                 text += f": {result.reason}"
-            self.lines.append(text)
+            if self.talks:
+                code = sys.stdout.encoding or "utf-8"
+                print(text.encode(code, "backslashreplace").decode(code), flush=True)
         self.counts["films"] = self.counts.get("films", 0) + 1
 
     def _tell(self, stopped: bool) -> None:
-        if self.json != "-":
-            for line in self.lines:
-                print(line)
         counts = self.counts
-        parts = [f"{counts.get('films', 0)} of {len(self.paths)} films"]
+        films = len(self.paths)
+        parts = [f"{counts.get('films', 0)} of {films} {'film' if films == 1 else 'films'}"]
         parts += [
             f"{counts[status]} {words}"
             for status, words in (
-                ("ok", "knees done"),
+                ("ok", "knee done" if counts.get("ok") == 1 else "knees done"),
                 ("refused", "refused"),
-                ("error", "could not be read"),
+                ("error", "could not be handled"),
             )
             if status in counts
         ]
@@ -247,7 +308,8 @@ def _parse_box(text: str | None) -> tuple[float, float, float, float] | None:
     return x0, y0, x1, y1
 
 
-def progress_bar(quiet: bool = False) -> Progress:
+def progress_bar(quiet: bool = False, above: bool = False) -> Progress:
+    """A bar on the standard error; ``above`` prints the standard output above it, for where both are one terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -257,7 +319,7 @@ def progress_bar(quiet: bool = False) -> Progress:
         console=messages,
         transient=True,
         disable=quiet or not messages.is_terminal,
-        redirect_stdout=False,
+        redirect_stdout=above,
         redirect_stderr=False,
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from .records import Result
+from .records import Result, utf8
 
 _LISTS = {
     "box_px": ("x0", "y0", "x1", "y1"),
@@ -74,7 +74,7 @@ class Table(Sink):
     def _put_rows(self, rows: Sequence[Sequence[object]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        self.put(text.getvalue().encode())
+        self.put(utf8(text.getvalue()))
 
 
 def column_names() -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..version import VERSION
 from .files import Sink
-from .records import RESEARCH_ONLY, Result, Run, format_age, headline, side_name
+from .records import RESEARCH_ONLY, Result, Run, format_age, headline, side_name, utf8
 
 _PAGE_HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -58,7 +58,7 @@ class Page(Sink):
                     '<div class="end"></div>' + _image(picture, "crop, explanation and distribution", "knee")
                 )
         parts.append('<div class="end"></div></section>\n')
-        self.put("".join(parts).encode())
+        self.put(utf8("".join(parts)))
 
     def close(self) -> None:
         self.put(b"</main></body></html>\n")

@@ -92,8 +92,17 @@ class Result:
     note: str = RESEARCH_ONLY
 
     def json_line(self) -> bytes:
-        """The record as one line of JSON, UTF-8, with its line end."""
-        return (json.dumps(dataclasses.asdict(self), allow_nan=False, ensure_ascii=False) + "\n").encode()
+        """The record as one line of JSON, UTF-8, with its line end.
+
+        Bytes of a file name that are no UTF-8 are written as JSON's own escape, so that Python's ``json`` gives
+        back the name that opens the file.
+        """
+        return utf8(json.dumps(dataclasses.asdict(self), allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def utf8(text: str) -> bytes:
+    """Text as UTF-8; what cannot be said in it (a file name of other bytes) as an escape like ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def error_result(file: str, reason: str, run: Run) -> Result:

@@ -127,7 +127,7 @@ def test_json_on_the_standard_output_is_nothing_but_json(films):
 
 def test_without_json_the_answer_is_printed_for_people(films):
     text = run("estimate", films / "a.png").stdout
-    assert "Right knee: 10 y 0 m (120.0 months), 90% interval 90 to 130" in text
+    assert "Right knee: 10 y 0 m (120.0 months), 90% interval 90 to 130 months\n" in text
 
 
 def test_a_file_that_cannot_be_read_gets_its_object_and_exit_code_one(films, tmp_path):
@@ -138,6 +138,100 @@ def test_a_file_that_cannot_be_read_gets_its_object_and_exit_code_one(films, tmp
     assert found["broken.dcm"]["status"] == found["missing.dcm"]["status"] == "error"
     assert found["missing.dcm"]["reason"] == "there is no such file"
     assert found["a.png"]["status"] == "ok"
+
+
+def test_sex_and_side_may_be_typed_small(films):
+    result = run("estimate", films / "a.png", "--sex", "f", "--side", "l", "--json", "-")
+    assert json.loads(result.stdout)["sex"] == "F"
+
+
+def test_a_file_name_that_is_no_text_reaches_every_result(films, tmp_path):
+    name = b"knee\xff.png".decode("utf-8", "surrogateescape")
+    try:
+        (films / name).write_bytes((films / "a.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes names of text only")
+    out = tmp_path / "out"
+    arguments = (
+        "estimate",
+        films / name,
+        "--json",
+        out / "x.jsonl",
+        "--csv",
+        out / "x.csv",
+        "--pictures",
+        out,
+    )
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "knee\\udcff.png  Right knee: 10 y 0 m" in result.stdout
+    (record,) = lines(out / "x.jsonl")
+    assert Path(record["file"]).read_bytes() == (films / "a.png").read_bytes()
+    assert "knee\\udcff.png" in (out / "x.csv").read_text()
+    assert "knee\\udcff.png" in (out / "report.html").read_text()
+
+
+def test_answers_for_people_come_film_by_film(films, monkeypatch, capsys):
+    told = []
+
+    class Listening(FakeEstimator):
+        def estimate(self, film, crops=None):
+            told.append(capsys.readouterr().out.count("\n"))
+            return super().estimate(film, crops)
+
+    monkeypatch.setattr(job, "load_estimator", lambda bundle, device: Listening())
+    with pytest.raises(SystemExit):
+        app(["estimate", str(films)])
+    assert told == [0, 1, 1]
+
+
+def test_a_film_on_which_the_networks_fail_gets_its_object_and_the_others_are_done(
+    films, tmp_path, monkeypatch
+):
+    class Fails(FakeEstimator):
+        def estimate(self, film, crops=None):
+            if film.path.endswith("b.png"):
+                raise RuntimeError("out of memory\nwith a long story")
+            return super().estimate(film, crops)
+
+    monkeypatch.setattr(job, "load_estimator", lambda bundle, device: Fails())
+    out = tmp_path / "out"
+    assert run("estimate", films, "--json", out / "x.jsonl", "--pictures", out).exit_code == 1
+    found = lines(out / "x.jsonl")
+    assert [one["status"] for one in found] == ["ok", "error", "refused"]
+    assert found[1]["reason"] == "could not be worked on (RuntimeError: out of memory)"
+    assert (out / "report.html").read_text().count('<img class="film"') == 2
+
+
+def test_a_disk_that_is_full_ends_the_run_with_a_word(films, tmp_path, monkeypatch):
+    def full(self, target):
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "replace", full)
+    result = run("estimate", films, "--json", tmp_path / "x.jsonl", "--pictures", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "cannot be written (No space left on device); what was finished before is there" in result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--json", "{out}/x", "--csv", "{out}/x"), "named for two results"),
+        (("--json", "{out}/report.html", "--pictures", "{out}"), "named for two results"),
+        (("--csv", "{out}"), "is a folder"),
+        (("--pictures", "{out}/file"), "is a file"),
+    ],
+)
+def test_results_that_cannot_be_kept_are_refused_before_the_networks_are_loaded(
+    films, tmp_path, monkeypatch, arguments, word
+):
+    monkeypatch.setattr(job, "load_estimator", lambda bundle, device: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("mine")
+    result = run("estimate", films, *(argument.format(out=tmp_path) for argument in arguments))
+    assert result.exit_code == 2
+    assert word in result.stderr
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -163,6 +257,7 @@ def test_a_crop_for_several_films_or_an_empty_folder_is_a_usage_error(films, tmp
     result = run("estimate", tmp_path / "empty")
     assert result.exit_code == 2
     assert "no films in" in result.stderr
+    assert ".dcm" in result.stderr
 
 
 def test_a_film_is_never_overwritten_by_the_results(films):
@@ -203,6 +298,17 @@ def test_films_of_the_same_name_keep_their_own_pictures(films, tmp_path):
     (other / "a.png").write_bytes((films / "a.png").read_bytes())
     run("estimate", films / "a.png", other / "a.png", "--pictures", tmp_path / "out")
     assert {"a_overlay.png", "a-2_overlay.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_no_name_of_a_film_is_too_long_or_too_like_another_for_its_pictures(films, tmp_path):
+    picture = (films / "a.png").read_bytes()
+    for name in ("A.png", "a-2.png", "k" * 250 + ".png", "ü" * 120 + ".png"):
+        (films / name).write_bytes(picture)
+    out = tmp_path / "out"
+    result = run("estimate", films, "--pictures", out)
+    assert result.exit_code == 0, result.stderr
+    names = {path.name.casefold() for path in out.glob("*_overlay.png")}
+    assert len(names) == len(list(films.iterdir()))
 
 
 def test_what_was_finished_is_valid_when_the_run_is_stopped(films, tmp_path, monkeypatch):
@@ -327,6 +433,59 @@ def test_the_phantom_command_hands_its_options_on(tmp_path, monkeypatch):
     assert run("phantom", tmp_path, "--knees", 3, "--seed", 7, "--format", "png").exit_code == 0
     assert asked == [(tmp_path, 3, 7, "png", 0)]
     assert run("phantom", tmp_path, "--knees", 0, "--seed", 7).exit_code == 2
+
+
+def earlier_cohort(out, header="file,patient_id,knee_index,side"):
+    (out / "films").mkdir(parents=True)
+    (out / "films" / "00007.dcm").write_bytes(b"old")
+    (out / "films" / "notes.txt").write_bytes(b"a person's")
+    (out / "cohort.csv").write_text(header + "\n")
+    (out / "hands.csv").write_text("file\n")
+
+
+def test_a_cohort_drawn_over_another_leaves_nothing_of_it_but_what_people_put_there(tmp_path, monkeypatch):
+    earlier_cohort(tmp_path)
+    seen = []
+
+    def write_cohort(out, *_):
+        seen.append(sorted(path.name for path in out.rglob("*") if path.is_file()))
+
+    monkeypatch.setitem(
+        sys.modules, "KneeBoneAgeLib.phantom.cohort", SimpleNamespace(write_cohort=write_cohort)
+    )
+    assert run("phantom", tmp_path, "--knees", 3, "--seed", 7).exit_code == 0
+    assert seen == [[".drawing", "notes.txt"]]
+    assert not (tmp_path / ".drawing").exists()
+
+
+def test_films_of_a_person_are_never_taken_for_an_earlier_cohort(tmp_path):
+    earlier_cohort(tmp_path, header="my,own,table")
+    result = run("phantom", tmp_path, "--knees", 3, "--seed", 7)
+    assert result.exit_code == 2
+    assert "00007.dcm: stands where the cohort would be written" in result.stderr
+    assert (tmp_path / "films" / "00007.dcm").read_bytes() == b"old"
+    assert (tmp_path / "cohort.csv").exists()
+
+
+def test_a_stopped_cohort_has_no_table_and_is_drawn_anew_by_the_same_line(tmp_path, monkeypatch):
+    earlier_cohort(tmp_path)
+    calls = []
+
+    def write_cohort(out, *_):
+        calls.append(sorted(path.name for path in (out / "films").glob("*.dcm")))
+        (out / "films" / "00000.dcm").write_bytes(b"new")
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(
+        sys.modules, "KneeBoneAgeLib.phantom.cohort", SimpleNamespace(write_cohort=write_cohort)
+    )
+    stopped = run("phantom", tmp_path, "--knees", 3, "--seed", 7)
+    assert stopped.exit_code == 130
+    assert "draws it anew" in stopped.stderr
+    assert not (tmp_path / "cohort.csv").exists()
+    assert run("phantom", tmp_path, "--knees", 3, "--seed", 7).exit_code == 0
+    assert calls == [[], []]
 
 
 def test_help_and_usage_errors_import_nothing_heavy():
