@@ -173,9 +173,7 @@ class AgeModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        learnt = [
-            p for name, p in self.named_parameters() if p.requires_grad and not name.startswith("averaged")
-        ]
+        learnt = [(name, p) for name, p in self.named_parameters() if not name.startswith("averaged")]
         groups = weight_groups(learnt, recipe.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99), foreach=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(

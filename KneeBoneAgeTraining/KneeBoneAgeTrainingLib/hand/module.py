@@ -54,7 +54,7 @@ class HandModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings, rate = self.plan.recipe.optimiser, self.plan.stage.learning_rate
-        groups = weight_groups(self.network.parameters(), settings.weight_decay)
+        groups = weight_groups(self.network.named_parameters(), settings.weight_decay)
         optimiser: torch.optim.Optimizer
         if settings.kind == "sgd":
             optimiser = torch.optim.SGD(

@@ -79,12 +79,19 @@ def pace(step: int, steps: int, warm_up: float, last_share: float) -> float:
     return last_share + (1 - last_share) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def weight_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and filters decay; biases, norms and other vectors do not."""
-    learnt = [p for p in parameters if p.requires_grad]
+def weight_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Of named parameters matrices and filters decay; norms and other vectors do not, and nothing that is called a
+    bias, whatever its shape: where each landmark has a perceptron of its own, biases have three dimensions."""
+    decaying, others = [], []
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            bias = name.rpartition(".")[2].endswith("bias")
+            (others if bias or parameter.ndim <= 1 else decaying).append(parameter)
     return [
-        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
 
 
