@@ -208,3 +208,10 @@ def test_a_refusal_file_must_be_listed(folder):
     edit(folder, lambda facts: facts.update(refusal_file="else.safetensors"))
     with pytest.raises(BundleError, match="refusal_file"):
         load_bundle(folder)
+
+
+def test_the_bundle_that_ships_has_at_most_40_megabytes_and_nothing_beside_what_it_lists():
+    bundle = load_bundle()
+    files = list(bundle.folder.iterdir())
+    assert {file.name for file in files} == {bundles.MANIFEST_NAME, *bundle.manifest.files}
+    assert sum(file.stat().st_size for file in files) <= 40e6
