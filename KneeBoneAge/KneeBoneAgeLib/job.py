@@ -29,7 +29,7 @@ from .errors import FilmError
 from .folder import FILM_SUFFIXES, film_paths, read_ahead
 from .report.files import JsonLines, Table
 from .report.page import Page
-from .report.records import RESEARCH_ONLY, Result, Run, error_result, headline, side_name
+from .report.records import RESEARCH_ONLY, Result, Run, error_result, headline, side_name, unknown_facts
 
 if TYPE_CHECKING:
     from .crop import KneeCrop
@@ -273,9 +273,14 @@ class Job:
                 text += f", {result.interval_level or 0:.0%} interval {low:.0f} to {high:.0f} months"
             if result.reason:
                 text += f": {result.reason}"
+            if result.side_conflict:
+                text += f"; the header says side {result.side_from_header}"
             if self.talks:
                 code = sys.stdout.encoding or "utf-8"
                 print(text.encode(code, "backslashreplace").decode(code), flush=True)
+        answered = [one for one in results if one.bone_age_months is not None or one.mature]
+        if any(unknown_facts(one) for one in answered):
+            self.counts["unknown"] = self.counts.get("unknown", 0) + 1
         self.counts["films"] = self.counts.get("films", 0) + 1
 
     def _tell(self, stopped: bool) -> None:
@@ -292,6 +297,13 @@ class Job:
             if status in counts
         ]
         messages.print(("Stopped. " if stopped else "") + ", ".join(parts) + ".", markup=False)
+        if unknown := counts.get("unknown"):
+            messages.print(
+                f"Sex or chronological age is unknown on {unknown} of them: with both (--sex, --age-months) the "
+                "answer is surer.",
+                markup=False,
+                soft_wrap=True,
+            )
         if self.first_line:
             messages.print(f"{self.first_line} {RESEARCH_ONLY}", markup=False, style="dim")
         if self.pictures is not None:

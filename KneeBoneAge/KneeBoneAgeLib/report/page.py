@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..version import VERSION
 from .files import Sink
-from .records import RESEARCH_ONLY, Result, Run, format_age, headline, side_name, utf8
+from .records import RESEARCH_ONLY, Result, Run, format_age, headline, side_name, unknown_facts, utf8
 
 _PAGE_HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -84,6 +84,8 @@ def _knee_html(result: Result) -> str:
         rows.append(("Chronological age", f"{format_age(age)} ({age:.1f} months), {result.age_source}"))
     if result.sex is not None:
         rows.append(("Sex", f"{result.sex}, {result.sex_source}"))
+    if unknown := unknown_facts(result):
+        rows.append(("Unknown", unknown))
     if result.side_conflict:
         rows.append(("Side", f"the anatomy says {result.side}, the header {result.side_from_header}"))
     if result.box_px is not None:

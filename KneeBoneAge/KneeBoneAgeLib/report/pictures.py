@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..crop import cut, to_film
 from ..version import VERSION
-from .records import PICTURE_MARK, RESEARCH_ONLY, Result, format_age, headline, side_name
+from .records import PICTURE_MARK, RESEARCH_ONLY, Result, format_age, headline, side_name, unknown_facts
 
 if TYPE_CHECKING:
     from ..crop import KneeCrop
@@ -182,6 +182,8 @@ def _details(result: Result) -> str:
         parts.append(f"chronological age {format_age(result.chronological_age_months)}")
     if result.sex is not None:
         parts.append({"F": "girl", "M": "boy"}.get(result.sex, result.sex))
+    if unknown := unknown_facts(result):
+        parts.append(f"{unknown} unknown")
     if result.crop_confidence is not None and result.crop_origin == "automatic":
         parts.append(f"crop confidence {result.crop_confidence:.2f}")
     if result.side_conflict:

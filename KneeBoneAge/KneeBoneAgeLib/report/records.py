@@ -232,6 +232,14 @@ def headline(result: Result) -> str:
     return f"{format_age(result.bone_age_months)} ({result.bone_age_months:.1f} months)"
 
 
+def unknown_facts(result: Result) -> str:
+    """What the answer had to do without: ``"sex and chronological age"``, one of them, or ``""``."""
+    if result.status == "error" or result.knee_index == 0:
+        return ""
+    facts = (("sex", result.sex), ("chronological age", result.chronological_age_months))
+    return " and ".join(name for name, value in facts if value is None)
+
+
 def side_name(result: Result) -> str:
     """``"Right knee"``, ``"Left knee"``, ``"Knee"`` or, of a film without one, ``"Film"``."""
     if result.knee_index == 0:

@@ -145,6 +145,18 @@ def test_sex_and_side_may_be_typed_small(films):
     assert json.loads(result.stdout)["sex"] == "F"
 
 
+def test_what_is_unknown_of_a_child_and_a_wrong_side_of_the_header_are_said(films, monkeypatch):
+    known = run("estimate", films / "a.png")
+    assert "unknown" not in known.stderr
+    assert "header says" not in known.stdout
+    monkeypatch.setitem(HEADER, "sex", None)
+    monkeypatch.setitem(HEADER, "side", "L")
+    result = run("estimate", films)
+    assert "is unknown on 2 of them" in result.stderr
+    assert result.stdout.count("Right knee: 10 y 0 m") == 2
+    assert result.stdout.count("; the header says side L\n") == 2
+
+
 def test_a_file_name_that_is_no_text_reaches_every_result(films, tmp_path):
     name = b"knee\xff.png".decode("utf-8", "surrogateescape")
     try:

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -202,6 +203,19 @@ def test_the_page_carries_its_pictures_and_escapes_what_it_shows(tmp_path):
     assert "http" not in text
     assert RESEARCH_ONLY in text
     assert "never seen a real child" in text
+
+
+def test_page_and_picture_say_what_the_answer_had_to_do_without(tmp_path):
+    told = []
+    for sex, age in ((None, None), ("F", None), (None, 100.0), ("F", 100.0)):
+        (result,) = records(make_film(sex=sex, age_months=age), Knee())
+        with Page(tmp_path / "report.html", RUN) as page:
+            page.write([result])
+        text = (tmp_path / "report.html").read_text()
+        unknown = re.search("<th>Unknown</th><td>(.*?)</td>", text)
+        told.append(unknown[1] if unknown else None)
+        assert ("unknown" in pictures._details(result)) == (unknown is not None)
+    assert told == ["sex and chronological age", "chronological age", "sex", None]
 
 
 def amber(picture):
