@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from .bundle import Bundle, load_bundle
 from .closure import PhysisClosure
 from .crop import KneeCrop, cut, inside_fraction, normalise
+from .ensemble import Ensemble
 from .errors import BundleError
 from .intervals import MONTHS_MAX, Calibration, mean_months
 from .network import AgeNetwork, AgeNetworkConfig, encode_sex
@@ -99,6 +99,7 @@ class Estimator:
         self.folds = [
             self._network(config, fold_file(fold)).eval() for fold in range(manifest.architecture.folds)
         ]
+        self.ensemble = Ensemble(self.folds)
         self.config = config
         self.finder = KneeFinder(
             bundle.load_tensors(FINDER_FILE), dict(manifest.architecture.finder), device=self.device
@@ -118,13 +119,6 @@ class Estimator:
             self.closure = PhysisClosure.from_tensors(
                 {name: value.numpy() for name, value in tensors.items()}
             )
-        # One crop is too small to share a fold between cores; a fold a core takes two thirds of the time.
-        threads = min(torch.get_num_threads(), len(self.folds)) if self.device.type == "cpu" else 1
-        self._workers = (
-            ThreadPoolExecutor(threads, "fold", initializer=torch.set_num_threads, initargs=(1,))
-            if threads > 1
-            else None
-        )
         self.bin_months = (np.arange(config.bins) + 0.5) * MONTHS_MAX / config.bins
 
     @classmethod
@@ -178,16 +172,8 @@ class Estimator:
         months = math.nan if film.age_months is None else film.age_months
         age = torch.full((len(crops),), months, dtype=torch.float32, device=self.device)
 
-        def see(network: AgeNetwork) -> tuple[torch.Tensor, torch.Tensor]:
-            with torch.inference_mode():
-                seen = network.features(images)
-                return network.log_posterior(network.log_likelihood(seen), sex, age).exp(), seen
-
-        found = list(self._workers.map(see, self.folds) if self._workers else map(see, self.folds))
-        return (
-            torch.stack([p for p, _ in found]).double().cpu().numpy(),
-            torch.stack([seen for _, seen in found]).float().cpu().numpy(),
-        )
+        probabilities, features = self.ensemble.look(images, sex, age)
+        return probabilities.double().cpu().numpy(), features.float().cpu().numpy()
 
     def _knee(
         self,

@@ -110,9 +110,7 @@ class PointReader(nn.Module):
         log_share = torch.log_softmax(4 * heat.flatten(2), dim=-1)
         share = log_share.exp()
         side = heat.shape[-1]
-        along = (torch.arange(side, device=share.device) + 0.5) * (2 / side) - 1
-        grid = torch.stack([along.repeat(side), along.repeat_interleave(side)], dim=-1)
-        places = share @ grid
+        places = share @ cell_centres(side, share.device)
         looks = [share @ described.flatten(2).transpose(1, 2), share.amax(-1, keepdim=True)]
         if self.close is not None:
             correction, seen = self.close(image, places.detach())
@@ -142,26 +140,40 @@ class CloseLook(nn.Module):
 
     def forward(self, image: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """Window (B, 1, W, W) and places (B, P, 2), -1 to 1 across it → correction (B, P, 2), description."""
-        batch, points = places.shape[:2]
+        # (P, B, …): every landmark's own weights
+        patch = self.patches(image, places).transpose(0, 1)
+        hidden = functional.gelu(torch.baddbmm(self.hidden_bias, patch, self.hidden))
+        return self.read(torch.baddbmm(self.out_bias, hidden, self.out).transpose(0, 1), image.shape[-1])
+
+    @staticmethod
+    def read(out: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """What the perceptrons give, (..., 2 + D), of a window of `side` pixels → correction, description."""
+        return 8 / side * out[..., :2], out[..., 2:]
+
+    @classmethod
+    def patches(cls, image: Tensor, places: Tensor) -> Tensor:
+        """Window (B, 1, W, W) and places (B, P, 2) → pixels around them, standardised, (B, P, PATCH_PX ** 2)."""
         pitch = 2 / image.shape[-1]
-        offsets = (torch.arange(self.PATCH_PX, device=image.device) - (self.PATCH_PX - 1) / 2) * pitch
+        offsets = (torch.arange(cls.PATCH_PX, device=image.device) - (cls.PATCH_PX - 1) / 2) * pitch
         square = torch.stack(torch.meshgrid(offsets, offsets, indexing="xy"), dim=-1).view(1, 1, -1, 2)
         patch = functional.grid_sample(
             image, places[:, :, None] + square, mode="bilinear", padding_mode="border", align_corners=False
         )[:, 0]
         patch = patch - patch.mean(-1, keepdim=True)
-        patch = patch / (patch.std(-1, keepdim=True) + 0.05)
-        # (P, B, …): every landmark's own weights
-        hidden = functional.gelu(torch.baddbmm(self.hidden_bias, patch.transpose(0, 1), self.hidden))
-        out = torch.baddbmm(self.out_bias, hidden, self.out).transpose(0, 1)
-        return 4 * pitch * out[..., :2], out[..., 2:]
+        return patch / (patch.std(-1, keepdim=True) + 0.05)
+
+
+def cell_centres(side: int, device: torch.device) -> Tensor:
+    """(x, y) of the cells of a grid of `side` x `side`, row by row, -1 to 1 across it, (side ** 2, 2)."""
+    along = (torch.arange(side, device=device) + 0.5) * (2 / side) - 1
+    return torch.stack([along.repeat(side), along.repeat_interleave(side)], dim=-1)
 
 
 def shape_coordinates(places: Tensor) -> Tensor:
-    """Points (B, P, 2) → (B, P, 2) in the frame whose baseline goes from point 0 at (-0.5, 0) to 1 at (0.5, 0)."""
-    base = places[:, 1] - places[:, 0]
-    away = places - (places[:, :1] + places[:, 1:2]) / 2
-    square = (base**2).sum(-1)[:, None] + 0.02  # keeps what is not yet found from growing without bounds
-    along = (away * base[:, None]).sum(-1) / square
-    across = (away[..., 1] * base[:, None, 0] - away[..., 0] * base[:, None, 1]) / square
+    """Points (..., P, 2) → (..., P, 2) in the frame whose baseline goes from point 0 at (-0.5, 0) to 1 at (0.5, 0)."""
+    base = places[..., 1:2, :] - places[..., :1, :]
+    away = places - (places[..., :1, :] + places[..., 1:2, :]) / 2
+    square = (base**2).sum(-1) + 0.02  # keeps what is not yet found from growing without bounds
+    along = (away * base).sum(-1) / square
+    across = (away[..., 1] * base[..., 0] - away[..., 0] * base[..., 1]) / square
     return torch.stack([along, across], dim=-1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from KneeBoneAgeLib.segmentation import REFERENCE_WIDTH_PX, STRIDE
+from KneeBoneAgeLib.finder_network import REFERENCE_WIDTH_PX, STRIDE
 
 from .finder_cache import Knee
 

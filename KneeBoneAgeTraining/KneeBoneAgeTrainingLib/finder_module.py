@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from KneeBoneAgeLib.segmentation import FinderNetwork
+from KneeBoneAgeLib.finder_network import FinderNetwork
 
 from .finder_augmentation import Views, draw_views
 from .finder_cache import Cache

@@ -10,14 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from KneeBoneAgeLib.segmentation import (
-    FIBULA_REACH,
-    LABELS,
-    REFERENCE_ANGLE_DEG,
-    REFERENCE_WIDTH_PX,
-    STRIDE,
-    Maps,
-)
+from KneeBoneAgeLib.finder_network import LABELS, REFERENCE_ANGLE_DEG, REFERENCE_WIDTH_PX, STRIDE, Maps
+from KneeBoneAgeLib.segmentation import FIBULA_REACH
 
 from .finder_cache import Knee
 

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from KneeBoneAgeLib.crop import iou
-from KneeBoneAgeLib.segmentation import DEFAULT_CONFIG, FinderNetwork, decode
+from KneeBoneAgeLib.finder_network import DEFAULT_CONFIG, FinderNetwork
+from KneeBoneAgeLib.segmentation import decode
 
 from .finder_augmentation import plain_views
 from .finder_cache import Cache, draw

@@ -10,20 +10,18 @@ import torch
 from scipy import ndimage
 
 from KneeBoneAgeLib.crop import KneeCrop, iou
-from KneeBoneAgeLib.radiograph.film import Film
-from KneeBoneAgeLib.segmentation import (
+from KneeBoneAgeLib.finder_network import (
     DEFAULT_CONFIG,
     LABELS,
     REFERENCE_ANGLE_DEG,
     REFERENCE_WIDTH_PX,
     STRIDE,
     FinderNetwork,
-    KneeFinder,
     Maps,
-    decode,
     prepare,
-    settle_sides,
 )
+from KneeBoneAgeLib.radiograph.film import Film
+from KneeBoneAgeLib.segmentation import KneeFinder, decode, settle_sides
 
 
 def empty_maps(count: int, rows: int, cols: int) -> Maps:

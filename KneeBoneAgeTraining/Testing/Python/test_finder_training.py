@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from KneeBoneAgeLib.segmentation import DEFAULT_CONFIG, LABELS, REFERENCE_WIDTH_PX, KneeFinder, Maps, decode
+from KneeBoneAgeLib.finder_network import DEFAULT_CONFIG, LABELS, REFERENCE_WIDTH_PX, Maps
+from KneeBoneAgeLib.segmentation import KneeFinder, decode
 from KneeBoneAgeTrainingLib import finder_augmentation
 from KneeBoneAgeTrainingLib.finder_augmentation import draw_views, plain_views, process
 from KneeBoneAgeTrainingLib.finder_cache import CACHE_PX, Cache, draw

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from KneeBoneAgeLib.bundle import PHANTOM_FIRST_LINE, default_bundle_path, load_bundle
 from KneeBoneAgeLib.crop import KneeCrop
 from KneeBoneAgeLib.estimator import Estimator
+from KneeBoneAgeLib.finder_network import DEFAULT_CONFIG, FinderNetwork
 from KneeBoneAgeLib.network import AgeNetwork, with_map_rank
 from KneeBoneAgeLib.radiograph import read_film
-from KneeBoneAgeLib.segmentation import DEFAULT_CONFIG, FinderNetwork, Finding
+from KneeBoneAgeLib.segmentation import Finding
 from KneeBoneAgeTrainingLib.cohort.records import StudyError
 from KneeBoneAgeTrainingLib.cohort.study import open_study
 from KneeBoneAgeTrainingLib.export import export_run
