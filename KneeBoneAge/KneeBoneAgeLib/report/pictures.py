@@ -123,10 +123,8 @@ def panel(
 
 def png(picture: Image.Image, compress_level: int = 6) -> bytes:
     """The picture as PNG that says in its header that it is no film."""
-    info = PngInfo()
-    info.add_text("Software", PICTURE_MARK)
     stream = io.BytesIO()
-    picture.save(stream, "PNG", pnginfo=info, compress_level=compress_level)
+    picture.save(stream, "PNG", pnginfo=_no_film(), compress_level=compress_level)
     return stream.getvalue()
 
 
@@ -140,10 +138,17 @@ def jpeg(picture: Image.Image, longest_px: int = 1240) -> bytes:
 
 
 def png_patch(patch: Grey) -> bytes:
-    """A cut crop in 0..1 as a 16-bit grey PNG."""
+    """A cut crop in 0..1 as a 16-bit grey PNG; it is turned, perhaps mirrored, so a walk takes it for no film."""
     stream = io.BytesIO()
-    Image.fromarray(np.round(np.clip(patch, 0, 1) * 65535).astype(np.uint16)).save(stream, "PNG")
+    grey = Image.fromarray(np.round(np.clip(patch, 0, 1) * 65535).astype(np.uint16))
+    grey.save(stream, "PNG", pnginfo=_no_film())
     return stream.getvalue()
+
+
+def _no_film() -> PngInfo:
+    info = PngInfo()
+    info.add_text("Software", PICTURE_MARK)
+    return info
 
 
 def _square(

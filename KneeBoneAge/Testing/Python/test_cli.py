@@ -350,6 +350,7 @@ def test_crop_leaves_patches_and_squares(films, tmp_path):
     assert [json.loads(line)["bone_age_months"] for line in result.stdout.splitlines()] == [None] * 3
     assert Image.open(tmp_path / "out" / "a_knee1_crop.png").size == (64, 64)
     assert (tmp_path / "out" / "blank_overlay.png").exists()
+    assert folder.film_paths([tmp_path / "out"]) == []
 
 
 def test_explain_lays_the_map_over_the_film_with_the_method_asked_for(films, tmp_path, monkeypatch):
