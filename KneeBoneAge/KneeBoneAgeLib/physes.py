@@ -28,11 +28,14 @@ class PhysisReader(nn.Module):
         super().__init__()
         self.physes = [list(physis) for physis in physes]
 
-        def layer(narrow: int, wide: int, stride: int) -> list[nn.Module]:
-            convolution = nn.Conv2d(narrow, wide, 3, stride=stride, padding=1)
-            return [convolution, nn.GroupNorm(4, wide), nn.ReLU()]
-
-        self.see = nn.Sequential(*layer(1, 16, 1), *layer(16, 24, 2), *layer(24, 32, 2), *layer(32, 32, 2))
+        self.see = nn.Sequential(
+            nn.Conv2d(1, 16, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(32, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
         cells = 32 * (self.DEPTH_PX // 8) * (self.LENGTH_PX // 8)
         self.read = nn.Parameter(torch.randn(len(self.physes), cells, features) * cells**-0.5)
         self.read_bias = nn.Parameter(torch.zeros(len(self.physes), 1, features))
@@ -71,6 +74,7 @@ class PhysisReader(nn.Module):
     def read_strips(self, strips: Tensor) -> Tensor:
         """Strips (B, K, D, L) → features (B, K · F)."""
         batch, count = strips.shape[:2]
-        seen = self.see(strips.flatten(0, 1)[:, None]).view(batch, count, -1)
+        pictures = strips.flatten(0, 1)[:, None].contiguous(memory_format=torch.channels_last)
+        seen = self.see(pictures).reshape(batch, count, -1)
         read = torch.baddbmm(self.read_bias, seen.transpose(0, 1), self.read)
         return torch.relu(read).transpose(0, 1).flatten(1)

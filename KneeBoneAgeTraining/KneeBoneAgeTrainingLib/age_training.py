@@ -33,7 +33,7 @@ from .age_module import AgeModule
 from .batches import Batches, Data, Part, knees_apart, parts_of
 from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
-from .head_training import cache_features, learn_heads, with_physes
+from .head_training import HeadRecipe, cache_features, learn_heads, with_physes
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
 from .recipe import Recipe
@@ -196,7 +196,9 @@ def renew_heads(run: Path, cache: CropCache) -> None:
     module = load_module(run / "pretrain")
     if module.recipe.network.points:
         module = with_physes(module)
-    learn_heads(module, cache_features(module, cache, knees_apart(cache)[0], module.recipe.seed))
+    recipe = HeadRecipe()
+    rows = np.tile(knees_apart(cache)[0], recipe.views)
+    learn_heads(module, cache_features(module, cache, rows, module.recipe.seed), recipe)
     folder.mkdir(exist_ok=True)
     module.recipe.save(folder / "recipe.json")
     save_state(folder / "module.safetensors", module)

@@ -2,7 +2,7 @@
 
 The backbone takes almost all of a training step's time, and what comes after it wants many more steps than that leaves
 it: the perceptron that reads the landmarks, and the reader of the physes. So what the backbone and the landmark finder
-say of one jittered view of every crop is kept, with a strip along each physis, and the rest learns from that alone.
+say of a few jittered views of every crop is kept, with a strip along each physis, and the rest learns from that alone.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ log = logging.getLogger(__name__)
 class HeadRecipe:
     """How the heads are learnt; chosen on crops that no test uses."""
 
-    steps: int = 1300
+    views: int = 2  # jittered ones of each crop: with one, indicators are read 1.2 times better on crops learnt from
+    steps: int = 1600
     batch: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     dropout: float = 0.1  # in the perceptron that reads the landmarks
     base_dropout: float = 0.5  # of what else is known: it is learnt by heart more easily
+    strip_noise: float = 0.15  # on strips of deviation 1: each view is seen many times
     indicator_weight: float = 60.0
     ema_decay: float = 0.998
     seed: int = 7
@@ -137,7 +139,10 @@ class Heads(nn.Module):
                 points = functional.dropout(points, self.recipe.dropout, self.training)
         parts = [base, torch.relu(points)]
         if self.physis_reader is not None:
-            physes = self.physis_reader.read_strips(strips.float())
+            strips = strips.float()
+            if self.training:
+                strips = strips + self.recipe.strip_noise * torch.randn_like(strips)
+            physes = self.physis_reader.read_strips(strips)
             parts.append(functional.dropout(physes, self.recipe.dropout, self.training))
         features = torch.cat(parts, dim=1)
         either = self.maturity_head(features).view(len(features), 2, -1)
