@@ -86,8 +86,10 @@ REASONS = (
     _("body part {part} according to the header, not a knee"),
     _("blank film: it shows no contrast"),
     _("fibula unclear on one of two knees: sides taken from their places, right knee on the left"),
+    _("fibula unclear: side {side} as typed"),
     _("fibula unclear: side {side} taken from the header"),
     _("the fibula shows a {side} knee, the header says {header}: check the side"),
+    _("the fibula shows a {side} knee, typed is {typed}: check the side"),
     # a crop
     _("most of the crop lies outside of the film; move it onto the knee"),
     _("what is in the crop does not look like a frontal knee without implants"),

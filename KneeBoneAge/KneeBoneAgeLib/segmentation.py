@@ -195,7 +195,7 @@ class KneeFinder:
                 (),
                 f"what looks like a knee at first is not a frontal knee on the film (confidence {best:.2f})",
             )
-        knees, notes = settle_sides(sure, film.side)
+        knees, notes = settle_sides(sure, film.side, typed="side" in film.typed)
         return Finding(knees, None, notes)
 
     def masks(self, film: Film) -> NDArray[np.uint8]:
@@ -322,12 +322,13 @@ def _distinct(crops: Sequence[KneeCrop], most: int) -> list[KneeCrop]:
 
 
 def settle_sides(
-    crops: Sequence[KneeCrop], header_side: str | None
+    crops: Sequence[KneeCrop], header_side: str | None, typed: bool = False
 ) -> tuple[tuple[KneeCrop, ...], tuple[str, ...]]:
     """Order crops from the viewer's left to right and settle their sides.
 
     The fibula decides; two knees beside each other are a right and a left one (seen from the front, the right
     knee on the viewer's left); the header decides only where the fibula is unclear; a contradiction is noted.
+    A side that was typed names the knee in any case, and the fibula says whether cutting must mirror.
     """
     ordered = sorted(crops, key=lambda one: one.centre_px[0])
     notes: list[str] = []
@@ -342,8 +343,14 @@ def settle_sides(
     elif len(ordered) == 1 and header_side in ("R", "L"):
         crop = ordered[0]
         if crop.side == "unknown":
-            notes.append(f"{FIBULA_UNCLEAR}: side {header_side} taken from the header")
+            if typed:
+                notes.append(f"{FIBULA_UNCLEAR}: side {header_side} as typed")
+            else:
+                notes.append(f"{FIBULA_UNCLEAR}: side {header_side} taken from the header")
             ordered = [replace(crop, side=header_side, mirrored=header_side == "L")]
+        elif crop.side != header_side and typed:
+            notes.append(f"the fibula shows a {crop.side} knee, typed is {header_side}: check the side")
+            ordered = [replace(crop, side=header_side)]
         elif crop.side != header_side:
             notes.append(
                 f"the fibula shows a {crop.side} knee, the header says {header_side}: check the side"

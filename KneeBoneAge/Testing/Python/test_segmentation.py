@@ -20,7 +20,7 @@ from KneeBoneAgeLib.finder_network import (
     Maps,
     prepare,
 )
-from KneeBoneAgeLib.radiograph.film import Film
+from KneeBoneAgeLib.radiograph.film import Film, with_known
 from KneeBoneAgeLib.segmentation import KneeFinder, decode, settle_sides
 
 
@@ -226,6 +226,23 @@ def test_a_header_that_contradicts_the_fibula_is_reported_and_does_not_win(finde
     assert finding.knees[0].mirrored
     assert len(finding.notes) == 1
     assert "header says R" in finding.notes[0]
+
+
+def test_a_side_that_was_typed_wins_and_the_contradiction_is_reported(finder):
+    film = background(900, 900)
+    paint(film, 450, 450, 250, "right")
+    finding = finder.find(with_known(Film(film, side="L"), side="R"))
+    assert finding.knees[0].side == "R"
+    assert finding.knees[0].mirrored  # the picture is cut as the fibula lies
+    assert finding.notes == ("the fibula shows a L knee, typed is R: check the side",)
+
+
+def test_a_typed_side_is_said_to_be_typed_where_the_fibula_is_unclear(finder):
+    film = background(900, 900)
+    paint(film, 450, 450, 250, "none")
+    finding = finder.find(with_known(Film(film), side="L"))
+    assert (finding.knees[0].side, finding.knees[0].mirrored) == ("L", True)
+    assert "as typed" in finding.notes[0]
 
 
 def test_the_side_comes_from_the_header_only_where_the_fibula_is_unclear(finder):
