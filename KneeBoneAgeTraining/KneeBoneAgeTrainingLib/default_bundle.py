@@ -39,13 +39,13 @@ class Plan:
     """
 
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
-    refining: tuple[Cohort, ...] = (Cohort(12_000, 601), Cohort(11_000, 501))
+    refining: tuple[Cohort, ...] = (Cohort(12_000, 601), Cohort(19_500, 501))
     folds: tuple[Cohort, ...] = (Cohort(2_500, 606),)
     negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_000, 504))
     finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3))
     finder_minutes: float = 50.0
     pretraining_steps: int = 1_700
-    refining_steps: int = 6_000
+    refining_steps: int = 4_000
     fold_steps: int = 150
 
     @property
@@ -68,7 +68,7 @@ class Plan:
 PLAN = Plan()
 REFINING_JITTER = (
     '{"scale": 0.08, "shift": 0.05, "rotation_deg": 5.0, "gamma": 0.25, "blur_px": 0.6, "noise": 0.04,'
-    ' "shading": 0.15, "occlusion": 0.04, "texture": 0.06, "lines": 3.5, "clouds": 0.1}'
+    ' "shading": 0.15, "occlusion": 0.04, "texture": 0.06, "lines": 3.5, "clouds": 0.12}'
 )
 """Little blur, so that thin lines (bridges, scars) can be read; streaks, clouds and stray lines as strong as on real
 films."""
@@ -109,8 +109,8 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     fold_settings = [
         "--set",
         "ema_decay=0.97",
-        "learning_rate=0.0004",
-        "frozen_stages=1",
+        "learning_rate=0.0003",
+        "frozen_stages=2",
         "replay_share=0.4",
         f"jitter={REFINING_JITTER}",
     ]
