@@ -183,15 +183,25 @@ def sample(film_pixels: Floats, matrix: Floats, shape: tuple[int, int]) -> NDArr
     theta = np.column_stack(
         [matrix[:, :2] * half / extent[:, None], (matrix[:, :2] @ half + matrix[:, 2] - low) / extent - 1]
     )
-    grid = functional.affine_grid(
-        torch.from_numpy(theta.astype(np.float32))[None],
-        [1, 1, rows * points, cols * points],
-        align_corners=False,
-    )
+    grid = _grid(theta, rows * points, cols * points)
     fine = functional.grid_sample(
         torch.from_numpy(region)[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False
-    )
-    return functional.avg_pool2d(fine, points)[0, 0].numpy()
+    )[0, 0].numpy()
+    if points == 1:
+        return fine
+    twice = fine[::2] + fine[1::2]
+    return (twice[:, ::2] + twice[:, 1::2]) * np.float32(0.25)
+
+
+def _grid(theta: Floats, rows: int, cols: int) -> torch.Tensor:
+    """Middles of rows x cols cells of the square from -1 to 1, through the 2 x 3 affine: (1, rows, cols, 2) float32.
+
+    The same as torch's affine_grid in a fifth of the time: x and y of a point are one complex number, and a sum.
+    """
+    across, down = ((2 * np.arange(count) + 1) / count - 1 for count in (cols, rows))
+    of_x, of_y, origin = theta[0] + 1j * theta[1]
+    points = np.add.outer((of_y * down + origin).astype(np.complex64), (of_x * across).astype(np.complex64))
+    return torch.from_numpy(points.view(np.float32).reshape(1, rows, cols, 2))
 
 
 def block_means(pixels: Floats, block: int) -> NDArray[np.float32]:
@@ -299,10 +309,8 @@ def map_to_film(
     theta = np.column_stack(
         [inverse * span * (2 / size), (inverse @ (low + span - matrix[:, 2])) * (2 / size) - 1]
     )
-    shape_of_patch = [1, 1, int(high[1] - low[1]), int(high[0] - low[0])]
-    grid = functional.affine_grid(
-        torch.from_numpy(theta.astype(np.float32))[None], shape_of_patch, align_corners=False
-    )
+    shape_of_patch = int(high[1] - low[1]), int(high[0] - low[0])
+    grid = _grid(theta, *shape_of_patch)
     patch = functional.grid_sample(
         torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None],
         grid,

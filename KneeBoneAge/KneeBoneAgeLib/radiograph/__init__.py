@@ -35,10 +35,11 @@ def read_film(path: str | os.PathLike[str]) -> Film:
         with open(name, "rb") as stream:
             head = stream.read(HEAD_BYTES)
             kind = picture_format(head)
+            stream.seek(0)
             if is_dicom(head):
-                return read_dicom(name, head + stream.read())
+                return read_dicom(name, stream.read())
             if kind is not None:
-                return read_picture(name, head + stream.read(), kind)
+                return read_picture(name, stream.read(), kind)
         if is_volume(head):
             return read_volume(name)
     except FilmError:

@@ -22,6 +22,8 @@ DENSE_CLIP = 0.05
 """Largest share of the film that a window may make uniformly white (bone side)."""
 AIR_CLIP = 0.60
 """Largest share of the film that a window may make uniformly black (air side): most of a film can be air."""
+CACHED_PIXELS = 1 << 16
+"""So many pixels are turned into grey at a time."""
 
 Values = NDArray[np.float64]
 
@@ -165,13 +167,27 @@ def _varied(values: Values, counts: NDArray[np.int64]) -> Values:
 def look_up(codes: NDArray[np.unsignedinteger], levels: Values, inverted: bool) -> NDArray[np.float32]:
     """The picture in [0, 1], bone bright: (rows, columns) float32."""
     table = (1.0 - levels if inverted else levels).astype(np.float32)
-    if codes.dtype == np.uint8 and np.allclose(np.diff(table), table[1] - table[0], atol=1e-7):
-        pixels = np.multiply(
-            codes, table[1] - table[0], dtype=np.float32
-        )  # a straight line is 4 times faster than a look-up
-        if table[0] != 0:
-            pixels += table[0]
-        np.clip(pixels, 0.0, 1.0, out=pixels)
-    else:
-        pixels = table[codes]
+    line = straight_line(table[: int(codes.max(initial=0)) + 1])
+    if line is None:
+        return table[codes]
+    slope, start = line  # several times faster than a look-up, as long as the rows in work stay in the cache
+    pixels = np.empty(codes.shape, np.float32)
+    step = max(1, CACHED_PIXELS // max(1, codes.shape[1]))
+    for top in range(0, len(codes), step):
+        rows = pixels[top : top + step]
+        np.multiply(codes[top : top + step], slope, dtype=np.float32, out=rows)
+        rows += start
+        np.clip(rows, 0.0, 1.0, out=rows)
     return pixels
+
+
+def straight_line(table: NDArray[np.float32]) -> tuple[np.float32, np.float32] | None:
+    """Slope a code and start of the line that this table, clipped to [0, 1], is; None where it is bent."""
+    inner = np.flatnonzero((table > 0) & (table < 1))
+    if inner.size < 2:
+        return None
+    first, last = int(inner[0]), int(inner[-1])
+    slope = (float(table[last]) - float(table[first])) / (last - first)
+    start = float(table[first]) - slope * first
+    straight = np.clip(slope * np.arange(table.size) + start, 0.0, 1.0)
+    return (np.float32(slope), np.float32(start)) if np.abs(straight - table).max() < 1e-6 else None
