@@ -31,7 +31,7 @@ from KneeBoneAgeWidgets.parameters import Device, Method
 from KneeBoneAgeWidgets.results import ResultsPanel
 from KneeBoneAgeWidgets.samples import registerSampleData
 from KneeBoneAgeWidgets.shortcuts import Shortcuts
-from KneeBoneAgeWidgets.wording import say
+from KneeBoneAgeWidgets.wording import REPOSITORY, say
 
 
 class KneeBoneAge(ScriptedLoadableModule):
@@ -47,8 +47,10 @@ class KneeBoneAge(ScriptedLoadableModule):
             "Bone age from a frontal knee radiograph: load a film, press Find knees and Estimate. Drag the squares "
             "in the view to correct them. Research use only; not for diagnosis."
         )
-        self.parent.helpText += self.getDefaultModuleDocumentationLink()
-        self.parent.acknowledgementText = _("See the repository for how to cite.")
+        link = _(' The <a href="{page}">documentation</a> has a tutorial.')
+        self.parent.helpText += link.format(page=f"{REPOSITORY}#in-3d-slicer-a-tutorial")
+        cite = _('How to cite stands in the file CITATION.cff of the <a href="{page}">repository</a>.')
+        self.parent.acknowledgementText = cite.format(page=REPOSITORY)
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 

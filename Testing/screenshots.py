@@ -18,8 +18,17 @@ SHOWN = ROOT / "Resources" / "Screenshots"
 
 STEPS = ("1-film", "2-knees", "3-bone-age", "4-explanation", "5-out-of-date")
 STATES = {
-    "states-film": ("panel-empty", "panel-typed", "panel-no-knee", "panel-refused-mature"),
-    "states-work": ("tutorial-6-many-films-panel", "panel-model", "panel-missing", "panel-dicom-database"),
+    "states-film": (
+        "panel-empty",
+        "panel-not-a-film",
+        "panel-typed",
+        "panel-no-knee",
+        "panel-refused-mature",
+    ),
+    "states-work": (
+        *("panel-running", "tutorial-6-many-films-panel", "panel-dicom-database"),
+        *("panel-model", "panel-missing"),
+    ),
 }
 PANEL_WIDTH, HEIGHT, GAP = 400, 940, 12
 

@@ -14,6 +14,9 @@ from .chart import SIZE, chart
 from .panel import Panel, Task
 from .wording import amber, details, headline, is_dark, knee_name, say
 
+LARGER = 1.2
+"""Letters of the answer over those of the panel."""
+
 
 class AgePanel(Panel):
     """Estimate, Live and the cards."""
@@ -84,6 +87,11 @@ class Card:
         column.setSpacing(3)
         parent.layout().addWidget(self.frame)
         self.title, self.headline, self.details = _line(column), _line(column), _line(column)
+        self.title.textFormat = qt.Qt.RichText
+        letters = qt.QFont(self.headline.font)
+        letters.setBold(True)
+        letters.setPointSizeF(LARGER * max(letters.pointSizeF(), 1.0))
+        self.headline.setFont(letters)
         self.chart = qt.QLabel()
         self.chart.setFixedSize(*SIZE)
         self.chart.toolTip = _(
@@ -117,8 +125,8 @@ class Card:
             title += f' <span style="color:{amber()}">{escape(_("out of date: press Estimate"))}</span>'
         texts = (
             title,
-            f"<big><b>{escape(headline(record))}</b></big>",
-            "<br>".join(escape(line) for line in details(record)),
+            headline(record),
+            "\n".join(details(record)),
         )
         for label, text, drawn in zip(
             (self.title, self.headline, self.details), texts, self._drawn or ("",) * 3, strict=False
@@ -142,7 +150,7 @@ class Card:
 
 def _line(column: Any) -> Any:
     label = qt.QLabel()
-    label.textFormat = qt.Qt.RichText
+    label.textFormat = qt.Qt.PlainText
     label.wordWrap = True
     label.textInteractionFlags = qt.Qt.TextSelectableByMouse
     column.addWidget(label)

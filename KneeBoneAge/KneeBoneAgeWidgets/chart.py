@@ -197,7 +197,7 @@ class _Drawing:
         ]
         ticks = [(self._across(12 * year), 4) for year in shown]
         if self.last - self.first <= 72:
-            ticks += [(self._across(month), 2) for month in range(round(self.first), round(self.last) + 1, 3)]
+            ticks += [(self._across(month), 2) for month in range(round(self.first), round(self.last) + 1, 6)]
         axis = [(LEFT, BASE, RIGHT, BASE), *((x, BASE, x, BASE + length) for x, length in ticks)]
         self._lines(axis, quiet, 1.0)
         letters = _letters(11)

@@ -29,6 +29,7 @@ class KneesPanel(Panel):
         self._nothing: dict[Any, str] = {}
         self._asked: Any = None
         self._film: Any = None
+        self._noted = False
         ui.kneesTable.itemSelectionChanged.connect(self._selected)
         self.task = Task(self, ui.findButton, ui.kneesStatus, self._find, self._found)
         ui.kneesTable.visible = False
@@ -68,9 +69,16 @@ class KneesPanel(Panel):
         self.allow(self.ui.undoButton, None if can_undo else _("No change of a square can be undone."))
         self.allow(self.ui.deleteButton, none)
         if not self.task.running and film is not None:
-            reason = self._nothing.get(film, "") if not self._knees else ""
-            if reason:
-                say(self.ui.kneesStatus, reason, problem=True)
+            self._tell(film)
+
+    def _tell(self, film: Any) -> None:
+        """Say why there is no knee, or what must be known of those that were found."""
+        said = self._nothing.get(film, "")
+        if self._knees:
+            said = "\n".join(_sentence(tell(note)) for note in scene.notes_of(film))
+        if said or self._noted:
+            say(self.ui.kneesStatus, said, problem=True)
+        self._noted = bool(said)
 
     def tell_nothing(self, film: Any, reason: str | None) -> None:
         """Say that there is no knee on this film, and why."""

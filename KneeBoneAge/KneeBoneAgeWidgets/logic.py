@@ -82,7 +82,7 @@ class Estimating:
 
         def keep(request: Request) -> None:
             if request.answer is not None and slicer.mrmlScene.IsNodePresent(film):
-                scene.take_found(film, request.answer["knees"])
+                scene.take_found(film, request.answer["knees"], request.answer.get("notes") or ())
 
         return self._ask_of(film, "find").then(keep)
 

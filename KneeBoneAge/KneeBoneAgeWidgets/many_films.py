@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class ManyFilmsPanel(Panel):
         self._folder = tempfile.TemporaryDirectory(prefix="KneeBoneAge-")
         self._counts: dict[str, int] = {}
         self._finished = False
+        self._began = 0.0
         self.running = False
         ui.startButton.clicked.connect(self.start)
         ui.stopButton.clicked.connect(self.stop)
@@ -130,7 +132,13 @@ class ManyFilmsPanel(Panel):
     def _count(self, done: int, total: int) -> None:
         self.ui.manyProgress.setRange(0, max(1, total))
         self.ui.manyProgress.value = done
-        say(self.ui.manyStatus, _("{done} of {total} films").format(done=done, total=total))
+        if done == 0:
+            self._began = time.monotonic()
+        minutes = round((time.monotonic() - self._began) / max(done, 1) * (total - done) / 60)
+        words = _("{done} of {total} films")
+        if done and minutes:
+            words = _("{done} of {total} films, about {minutes} min left")
+        say(self.ui.manyStatus, words.format(done=done, total=total, minutes=minutes))
 
     def _log(self, line: str) -> None:
         self.ui.manyLog.appendPlainText(line)

@@ -21,7 +21,7 @@ class ResultsPanel(Panel):
     def __init__(self, ui: Any, module: Any) -> None:
         super().__init__(ui, module)
         self._shown: Any = ""
-        self._rows = 0
+        self._fitted = False
         ui.copyButton.clicked.connect(self.copy)
         ui.exportButton.clicked.connect(self.export)
 
@@ -32,11 +32,11 @@ class ResultsPanel(Panel):
     def refresh(self) -> None:
         table = self.table
         if table is not self._shown:
-            self._shown = table
+            self._shown, self._fitted = table, False
             self.ui.resultsView.setMRMLTableNode(table)
         rows = table.GetNumberOfRows() if table is not None else 0
-        if rows != self._rows:
-            self._rows = rows
+        if rows and not self._fitted:
+            self._fitted = True
             self.ui.resultsView.resizeColumnsToContents()
         for button in (self.ui.copyButton, self.ui.exportButton):
             self.allow(button, None if rows else _("There are no results yet: press Estimate."))

@@ -13,6 +13,8 @@ from slicer.i18n import tr as _
 from KneeBoneAgeLib import words
 from KneeBoneAgeLib.words import tell
 
+REPOSITORY = "https://github.com/KneeBoneAge/SlicerKneeBoneAge"
+
 
 def speak() -> None:
     """Let the library say its sentences in the application's language; translations are kept by source file."""
@@ -42,7 +44,10 @@ def say(label: Any, text: str = "", problem: bool = False) -> None:
     ----------
     problem : with a sign, for what a user should act on; plain otherwise.
     """
-    said = f'<span style="color:{amber()}">⚠</span> {escape(text)}' if problem and text else text
+    said = text
+    if problem and text:
+        lines = escape(text).replace("\n", "<br>")
+        said = f'<span style="color:{amber()}">⚠</span> {lines}'
     if label.text != said:
         # Left to itself a label shows "&gt;" of a text without tags as it stands.
         label.textFormat = qt.Qt.RichText if problem else qt.Qt.PlainText
@@ -107,6 +112,10 @@ def details(record: dict[str, Any]) -> list[str]:
     if record.get("mature"):
         lines.append(_("The knee no longer changes beyond this age."))
     lines.append(_difference(record))
+    if record.get("sex") is None:
+        lines.append(_("The sex is not known: it would make the answer surer."))
+    if record.get("side_conflict"):
+        lines.append(_("The header of the film names the other side: check it."))
     return lines
 
 

@@ -46,6 +46,7 @@ class FakeProcess:
         self.asked = []
         self.hold = False
         self.knees = [dict(knee) for knee in KNEES]
+        self.notes = []
         self.answers = {
             name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name[:3] == "do_"
         }
@@ -114,7 +115,7 @@ class FakeProcess:
     def do_find(self, request):
         facts = {"angle_deg": 0.0, "origin": "automatic", "confidence": 0.97, "fibula_clear": True}
         reason = None if self.knees else "no frontal knee was found on this film"
-        return {"knees": [{**facts, **knee} for knee in self.knees], "reason": reason, "notes": []}
+        return {"knees": [{**facts, **knee} for knee in self.knees], "reason": reason, "notes": self.notes}
 
     def do_estimate(self, request):
         return {
@@ -229,6 +230,7 @@ def estimated(application, panel, found):
     panel.ui.estimateButton.click()
     application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60, "the answers")
     application.wait_until(lambda: all(card.picture for card in panel.age_panel.cards), 60, "the charts")
+    application.process_events()  # the other sections come after the one that was asked
     return found
 
 

@@ -149,8 +149,8 @@ def test_signs_are_shown_as_they_are(application, panel):
     say = importlib.import_module("KneeBoneAgeWidgets.wording").say
     say(panel.ui.modelStatus, "Collecting timm>=1.0 & O'Brien")
     assert panel.ui.modelStatus.text == "Collecting timm>=1.0 & O'Brien"
-    say(panel.ui.modelStatus, "timm>=1.0", problem=True)
-    assert "timm&gt;=1.0" in panel.ui.modelStatus.text
+    say(panel.ui.modelStatus, "timm>=1.0\nnumpy", problem=True)
+    assert "timm&gt;=1.0<br>numpy" in panel.ui.modelStatus.text
 
 
 def test_samples_have_what_the_application_asks_of_a_source(application, panel):

@@ -23,8 +23,8 @@ def load(name, shape, kind="vtkMRMLScalarVolumeNode", seed=0):
         ((1, 64, 64, 3), "vtkMRMLVectorVolumeNode", "colour picture"),
     ],
 )
-def test_a_volume_that_is_no_film_is_named_with_the_way_out(application, panel, shape, kind, words):
-    load("Thing", shape, kind)
+def test_a_volume_that_is_no_film_is_named_with_the_way_out(application, panel, shape, kind, words, tools):
+    load("CT" if len(shape) == 3 else "Photograph", shape, kind)
     application.process_events()
     assert words in panel.ui.filmStatus.text
     assert "choose" in panel.ui.filmStatus.text
@@ -33,6 +33,8 @@ def test_a_volume_that_is_no_film_is_named_with_the_way_out(application, panel, 
     assert not panel.ui.addButton.enabled
     assert words in panel.ui.estimateButton.toolTip
     assert [request["do"] for request in panel.service.asked] == ["bundles"]
+    if len(shape) == 3:
+        application.picture_of_panel(panel, tools.OUTPUT / "panel-not-a-film.png")
 
 
 def test_a_film_is_preferred_to_a_ct_that_was_loaded_before(application, panel, tools):

@@ -134,6 +134,39 @@ def test_the_side_of_a_knee_is_typed_in_its_row(application, panel, estimated):
     assert "Left knee" in panel.age_panel.cards[0].text
 
 
+def test_a_side_that_header_and_fibula_disagree_on_is_told_until_it_is_typed(
+    application, panel, film, tmp_path
+):
+    panel.service.notes = ["the fibula shows a right knee, the header says left: check the side"]
+    panel.ui.estimateButton.click()
+    application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60)
+    application.wait_until(lambda: "check the side" in panel.ui.kneesStatus.text, 20)
+    application.save_mrb(tmp_path / "scene.mrb")
+    application.load_mrb(tmp_path / "scene.mrb")
+    application.wait_until(lambda: "check the side" in panel.ui.kneesStatus.text, 60)
+    panel.ui.kneesTable.cellWidget(0, 0).currentIndex = 0
+    application.wait_until(lambda: not panel.ui.kneesStatus.visible, 20)
+
+
+def test_an_answer_says_that_the_sex_is_not_known_and_that_the_header_names_another_side(
+    application, panel, found, tools
+):
+    def answer(request):
+        records = [
+            tools.record(request["film"], 1, request["crops"][0], sex=None),
+            tools.record(request["film"], 2, request["crops"][1], side_conflict=True),
+        ]
+        return {"bundle_sha256": tools.SHA, "records": records}
+
+    panel.service.answers["estimate"] = answer
+    panel.ui.estimateButton.click()
+    application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60)
+    first, second = panel.age_panel.cards
+    assert "sex is not known" in first.text
+    assert "names the other side" not in first.text
+    assert "names the other side" in second.text
+
+
 def test_a_selected_row_shows_its_knee(application, panel, estimated):
     panel.ui.kneesTable.selectRow(1)
     application.process_events()

@@ -35,7 +35,10 @@ def test_a_run_tells_its_progress_and_fills_the_table(application, panel, runnin
     running.say(of=3)
     running.say(progress="Loading PyTorch…")
     assert panel.ui.manyStatus.text == "Loading PyTorch…"
+    panel.many_panel._began -= 300
     running.say(**done(tools, 1, "anna.dcm"))
+    assert panel.ui.manyStatus.text == "1 of 3 films, about 10 min left"
+    panel.many_panel._began += 300
     blank = {"status": "refused", "reason": "blank film: it shows no contrast", "bone_age_months": None}
     running.say(**done(tools, 2, "ben.dcm", **blank, interval_months=None, knee_index=0))
     application.process_events()

@@ -58,11 +58,12 @@ def test_a_running_request_can_be_cancelled_from_its_own_button(application, pan
     assert panel.service.starts == 2
 
 
-def test_progress_is_told_where_the_button_was_pressed(application, panel, film):
+def test_progress_is_told_where_the_button_was_pressed(application, panel, film, tools):
     panel.service.hold = True
     panel.ui.estimateButton.click()
     panel.service.say(id=panel.logic.worker._number, progress="Loading PyTorch…")
     application.wait_until(lambda: panel.ui.ageStatus.text == "Loading PyTorch…", 20)
+    application.picture_of_panel(panel, tools.OUTPUT / "panel-running.png")
     panel.service.say(id=panel.logic.worker._number, progress="Loading the model…")
     assert panel.ui.ageStatus.text == "Loading the model…"
     panel.service.release()

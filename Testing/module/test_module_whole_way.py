@@ -72,7 +72,7 @@ def test_a_folder_of_films_runs_and_is_cancelled(application, real, tools, tmp_p
     for name in ("toddler", "school age", "adolescent"):
         real.logic.wait(real.logic.worker.ask("sample", name=name, folder=str(tmp_path)))
     (tmp_path / "broken.dcm").write_bytes(b"no film")
-    real.ui.manySection.collapsed = False
+    real.ui.manySection.collapsed = real.ui.resultsSection.collapsed = False
     real.ui.folderPath.currentPath = str(tmp_path)
     application.process_events()
     real.ui.startButton.click()

@@ -15,6 +15,7 @@ from .films import facts
 from .geometry import box_of, place
 from .nodes import FILM_ROLE, PREFIX, UNDO_ROLE, film_of, load, of_class, put_beside, saliency_of, store
 
+NOTES = "finding_notes"
 COLOURS = {"automatic": (1.0, 0.70, 0.28), "corrected": (0.37, 0.78, 0.75), "person": (0.37, 0.78, 0.75)}
 
 
@@ -76,11 +77,16 @@ def _new_knee(volume: Any, crop: Crop, origin: str | None = None) -> Any:
     return node
 
 
-def take_found(volume: Any, crops: Sequence[Crop]) -> list[Any]:
+def take_found(volume: Any, crops: Sequence[Crop], notes: Sequence[str] = ()) -> list[Any]:
     """The knees after *Find knees*: what a person corrected or added stays, automatic ones are replaced.
 
     A found crop whose middle lies in the inner half of an existing one is the same knee.
+
+    Parameters
+    ----------
+    notes : what a reader must know of them (`segmentation.Finding`), kept with the film.
     """
+    store(volume, NOTES, list(notes))
     left = knees(volume)
     for crop in crops:
         same = next((node for node in left if same_knee(crop_of(node), crop)), None)
@@ -130,6 +136,11 @@ def keep_square(node: Any) -> bool:
     return True
 
 
+def notes_of(volume: Any) -> tuple[str, ...]:
+    """What a reader must know of the knees that were found, until somebody types the side of one."""
+    return tuple(load(volume, NOTES) or ())
+
+
 def set_side(node: Any, side: str) -> None:
     """Type the side of a knee: "R", "L" or "unknown". What the fibula said of mirroring stays."""
     if side not in ("R", "L", "unknown"):
@@ -137,6 +148,8 @@ def set_side(node: Any, side: str) -> None:
     crop = crop_of(node)
     mirrored = crop["mirrored"] if crop.get("fibula_clear") else side == "L"
     put_crop(node, {**crop, "side": side, "mirrored": mirrored})
+    if film_of(node) is not None:
+        film_of(node).RemoveAttribute(PREFIX + NOTES)
 
 
 def can_reset(node: Any) -> bool:

@@ -471,6 +471,16 @@ def test_a_knee_without_result_is_not_out_of_date(mrml):
     assert not scene.is_out_of_date(node, SHA)
 
 
+def test_what_must_be_known_of_found_knees_is_kept_until_the_side_of_one_is_typed(mrml):
+    volume = film(mrml)
+    (node,) = scene.take_found(volume, [CROP], ["fibula unclear: side L taken from the header"])
+    assert scene.notes_of(volume) == ("fibula unclear: side L taken from the header",)
+    scene.set_side(node, "R")
+    assert scene.notes_of(volume) == ()
+    scene.take_found(volume, [CROP])
+    assert scene.notes_of(volume) == ()
+
+
 def test_the_table_has_one_row_a_knee_with_all_fields(mrml):
     volume, node = estimated(
         mrml, bone_age_months=91.25, notes=["one", 'two "quoted"\nlines'], box_px=[1, 2, 3, 4]
@@ -496,7 +506,7 @@ def test_the_table_has_one_row_a_knee_with_all_fields(mrml):
 def test_the_table_shows_knee_and_answer_first_under_titles_and_nobody_types_into_it(mrml):
     table = scene.results_table(mrml)
     titles = [table.GetColumnTitle(name) for name in scene.table_columns()]
-    assert titles[:5] == ["Film", "Side", "Bone age (months)", "Interval from", "Interval to"]
+    assert titles[:5] == ["Film", "Side", "Bone age (months)", "Status", "Interval from"]
     assert all(titles)
     assert table.GetUseColumnTitleAsColumnHeader()  # or letters would stand there
     assert table.GetLocked()
