@@ -25,7 +25,7 @@ from KneeBoneAgeTrainingWidgets.results import ResultsPanel
 from KneeBoneAgeTrainingWidgets.runs import RunsPanel
 from KneeBoneAgeTrainingWidgets.study import StudyPanel
 from KneeBoneAgeTrainingWidgets.training import TrainingPanel
-from KneeBoneAgeWidgets.wording import say
+from KneeBoneAgeWidgets.wording import REPOSITORY, say
 
 WATCH_MS = 1000
 """How often the chosen run is looked at while the module is open."""
@@ -45,8 +45,10 @@ class KneeBoneAgeTraining(ScriptedLoadableModule):
             "It goes on when Slicer is closed. A knee model becomes a bundle that Knee Bone Age uses. "
             "Research use only; not for diagnosis."
         )
-        self.parent.helpText += self.getDefaultModuleDocumentationLink()
-        self.parent.acknowledgementText = _("See the repository for how to cite.")
+        link = _(' <a href="{page}">Documentation</a>')
+        self.parent.helpText += link.format(page=f"{REPOSITORY}#training-on-ones-own-films")
+        cite = _('How to cite stands in the file CITATION.cff of the <a href="{page}">repository</a>.')
+        self.parent.acknowledgementText = cite.format(page=REPOSITORY)
 
 
 class KneeBoneAgeTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

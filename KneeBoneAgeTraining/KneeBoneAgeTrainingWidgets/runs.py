@@ -42,9 +42,6 @@ class RunsPanel(Panel):
         ui.curvesButton.clicked.connect(self.show_curves)
         ui.folderButton.clicked.connect(self.open_folder)
         ui.runProgress.setRange(0, STEPS)
-        self._tips = {
-            b: b.toolTip for b in (ui.stopButton, ui.resumeButton, ui.curvesButton, ui.folderButton)
-        }
 
     @property
     def run(self) -> Run | None:
@@ -246,6 +243,4 @@ class RunsPanel(Panel):
     def _buttons(self, **reasons: str | None) -> None:
         """Each button with the reason why it cannot be pressed, None that it can."""
         for name, reason in reasons.items():
-            button = getattr(self.ui, f"{name}Button")
-            button.enabled = reason is None
-            button.toolTip = reason or self._tips[button]
+            self.allow(getattr(self.ui, f"{name}Button"), reason)
