@@ -271,6 +271,9 @@ class Job:
             if result.interval_months is not None and not result.mature:
                 low, high = result.interval_months
                 text += f", {result.interval_level or 0:.0%} interval {low:.0f} to {high:.0f} months"
+            elif result.status == "ok" and not result.mature and result.box_px is not None:
+                box = ", ".join(f"{value:.0f}" for value in result.box_px)
+                text += f", [{box}] px, confidence {result.crop_confidence or 0:.2f}"
             if result.reason:
                 text += f": {result.reason}"
             if result.side_conflict:

@@ -351,6 +351,8 @@ def test_crop_leaves_patches_and_squares(films, tmp_path):
     assert Image.open(tmp_path / "out" / "a_knee1_crop.png").size == (64, 64)
     assert (tmp_path / "out" / "blank_overlay.png").exists()
     assert folder.film_paths([tmp_path / "out"]) == []
+    said = run("crop", films, "--out", tmp_path / "out").stdout
+    assert said.count("Right knee: crop only, [30, 20, 90, 80] px, confidence 0.90\n") == 2
 
 
 def test_explain_lays_the_map_over_the_film_with_the_method_asked_for(films, tmp_path, monkeypatch):
