@@ -46,6 +46,11 @@ INTENDED_USE = (
 )
 STUDY_USE = "Research use only; not a medical device. Made by whoever trained it, who answers for what it is used for."
 PHANTOM_DESCRIPTION = "virtual children drawn by KneeBoneAgeLib.phantom, no real child"
+REFERENCES = {
+    "oracle": "the oracle",
+    "oracle_no_age": "the oracle without chronological age",
+    "chronological_age": "chronological age alone",
+}
 LABELS = {
     "readers": "readers' bone ages",
     "pseudo": "pseudo-labels of a hand model",
@@ -245,7 +250,7 @@ def _metrics(metrics: dict[str, dict[str, float]]) -> tuple[Metric, ...]:
     for name, value in metrics.get("closure", {}).items():
         found.append(Metric(name=name, value=round(value, 3), unit="", data="phantom knees from 10 years on"))
     for name, value in metrics["references"].items():
-        found.append(Metric(name=f"MAE of {name.replace('_', ' ')} alone", value=round(value, 3), data=data))
+        found.append(Metric(name=f"MAE of {REFERENCES[name]}", value=round(value, 3), data=data))
     return tuple(found)
 
 
