@@ -27,14 +27,19 @@ class Prediction:
 def predict(
     network: AgeNetwork, cache: CropCache, rows: NDArray[np.intp], size: int | None = None, batch: int = 16
 ) -> Prediction:
-    """Features and likelihoods of unjittered crops, of the network's own or another side in pixels."""
+    """Features and likelihoods of unjittered crops, of the network's own or another side in pixels.
+
+    The network runs where its weights lie.
+    """
     network.eval()
+    device = next(network.parameters()).device
     size = size or network.config.image_size
     features, likelihood = [], []
     for start in range(0, len(rows), batch):
         images = cut_out(cache.images(rows[start : start + batch]), size)
-        features.append(network.features(images))
-        likelihood.append(network.log_likelihood(features[-1]))
+        found = network.features(images.to(device))
+        likelihood.append(network.log_likelihood(found).float().cpu())
+        features.append(found.float().cpu())
     return Prediction(torch.cat(features).numpy(), torch.cat(likelihood).numpy())
 
 
@@ -46,12 +51,13 @@ def posterior(
     age_months: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Likelihoods (N, 2, bins), sexes (2 = missing), ages (NaN = missing) → probabilities (N, bins)."""
+    device = next(network.parameters()).device
     log_p = network.log_posterior(
-        torch.from_numpy(log_likelihood),
-        torch.from_numpy(sex.astype(np.int64)),
-        torch.from_numpy(age_months.astype(np.float32)),
+        torch.from_numpy(log_likelihood).to(device),
+        torch.from_numpy(sex.astype(np.int64)).to(device),
+        torch.from_numpy(age_months.astype(np.float32)).to(device),
     )
-    return log_p.exp().numpy()
+    return log_p.exp().cpu().numpy()
 
 
 def errors_months(prediction: Prediction, network: AgeNetwork, labels: CropLabels) -> dict[str, float]:

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from KneeBoneAgeLib.job import messages, progress_bar, usage_error
+
+if TYPE_CHECKING:
+    from .runs.loop import StopRequest
+    from .runs.progress import Reporter
 
 STOPPED_CODE = 130
 
@@ -34,6 +40,15 @@ WorkersOption = Annotated[
     int | None,
     typer.Option(
         "--workers", min=0, help="Processes that prepare films.", show_default="one a core, but one"
+    ),
+]
+
+ChangeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change the recipe: PLACE=VALUE, for example stages[0].epochs=3 or batch=8; more than once.",
+        show_default=False,
     ),
 ]
 
@@ -60,6 +75,7 @@ def train(
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Epochs of each stage, instead of the recipe's.")
     ] = None,
+    change: ChangeOption = None,
     device: DeviceOption = Device.auto,
     devices: DevicesOption = 1,
     nodes: NodesOption = 1,
@@ -85,7 +101,7 @@ def train(
     from .recipes import RecipeError, load_recipe
 
     try:
-        settled = load_recipe(recipe)
+        settled = load_recipe(recipe, change or ())
     except RecipeError as error:
         usage_error(str(error))
     if epochs is not None:
@@ -100,15 +116,9 @@ def train(
     except StudyError as error:
         usage_error(str(error))
 
-    from KneeBoneAgeLib.errors import FilmError
-
     from .hand.job import Job
     from .hand.training import train as train_hand
-    from .runs.loop import Stopped, StopRequest
-    from .runs.machine import Machine, is_main_process
-    from .runs.progress import Reporter
-    from .runs.record import RunError
-    from .runs.watch import TrainingError
+    from .runs.machine import Machine
 
     given = {} if workers is None else {"workers": workers}
     job = Job(
@@ -120,13 +130,29 @@ def train(
         limit,
         cache,
     )
+    with at_the_terminal(job.folder, json_progress) as (reporter, stop):
+        train_hand(job, reporter, stop)
+
+
+@contextmanager
+def at_the_terminal(folder: Path, json_progress: bool) -> Iterator[tuple[Reporter, StopRequest]]:
+    """Train inside of it: progress and result are told, errors become messages and exit codes."""
+    from KneeBoneAgeLib.errors import FilmError
+
+    from .cohort.records import StudyError
+    from .runs.loop import Stopped, StopRequest
+    from .runs.machine import is_main_process
+    from .runs.progress import Reporter
+    from .runs.record import RunError
+    from .runs.watch import TrainingError
+
     main = is_main_process()
     quiet_libraries()
     with StopRequest().listening() as stop, progress_bar(quiet=not main or json_progress) as bar:
         reporter = Reporter(None, bar if main else None, sys.stdout if json_progress and main else None)
         try:
-            train_hand(job, reporter, stop)
-        except RunError as error:
+            yield reporter, stop
+        except (StudyError, RunError) as error:
             usage_error(str(error))
         except (FilmError, TrainingError) as error:
             messages.print(f"Error: {error}", markup=False, soft_wrap=True)
@@ -136,7 +162,7 @@ def train(
                 messages.print("Stopped; the same line goes on from here.", markup=False)
             raise typer.Exit(STOPPED_CODE) from None
     if main and not json_progress:
-        tell_result(job.folder)
+        tell_result(folder)
 
 
 def quiet_libraries() -> None:

@@ -6,24 +6,22 @@ goes on. Heavy libraries are imported inside the commands.
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from KneeBoneAgeLib.job import messages, progress_bar, usage_error
+from KneeBoneAgeLib.job import usage_error
 
 from .train_command import (
-    STOPPED_CODE,
+    ChangeOption,
     Device,
     DeviceOption,
     DevicesOption,
     NodesOption,
     WorkersOption,
-    quiet_libraries,
-    tell_result,
+    at_the_terminal,
 )
 
 
@@ -76,6 +74,7 @@ def knee_transfer(
         typer.Option("--fold", min=0, help="Train this fold only; more than once.", show_default="all"),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    change: ChangeOption = None,
     share: Annotated[
         float,
         typer.Option("--share", min=0.01, max=1.0, help="Learn from this share of the training children."),
@@ -105,59 +104,38 @@ def knee_transfer(
     from .recipes import RecipeError
 
     try:
-        settled = load_knee_recipe(recipe)
+        settled = load_knee_recipe(recipe, change or ())
     except RecipeError as error:
         usage_error(str(error))
     if epochs is not None:
         settled = settled.model_copy(update={"epochs": epochs})
 
     from KneeBoneAgeLib.bundle import default_bundle_path
-    from KneeBoneAgeLib.errors import FilmError
 
-    from .cohort.records import StudyError
     from .cohort.study import open_study
     from .knee.pictures import BundleFinder
     from .knee.start import BUNDLE, SCRATCH, TEACHER, Start
     from .knee.transfer import KneeJob, transfer
-    from .runs.loop import Stopped, StopRequest
-    from .runs.machine import Machine, is_main_process
-    from .runs.progress import Reporter
-    from .runs.record import RunError
-    from .runs.watch import TrainingError
+    from .runs.machine import Machine
 
     kind = TEACHER if teacher else BUNDLE if bundle else SCRATCH
     given = {} if workers is None else {"workers": workers}
-    main = is_main_process()
-    quiet_libraries()
-    with StopRequest().listening() as stop, progress_bar(quiet=not main or json_progress) as bar:
-        reporter = Reporter(None, bar if main else None, sys.stdout if json_progress and main else None)
-        try:
-            job = KneeJob(
-                settled,
-                open_study(study),
-                out,
-                Start(kind, teacher or bundle),
-                label.value,
-                labels,
-                crops,
-                BundleFinder(finder or default_bundle_path()),
-                Machine(device.value, devices, nodes, **given),
-                tuple(sorted(set(fold))) if fold else None,
-                cache,
-                share,
-            )
-            transfer(job, reporter, stop)
-        except (StudyError, RunError) as error:
-            usage_error(str(error))
-        except (FilmError, TrainingError) as error:
-            messages.print(f"Error: {error}", markup=False, soft_wrap=True)
-            raise typer.Exit(1) from None
-        except Stopped:
-            if main:
-                messages.print("Stopped; the same line goes on from here.", markup=False)
-            raise typer.Exit(STOPPED_CODE) from None
-    if main and not json_progress:
-        tell_result(out)
+    with at_the_terminal(out, json_progress) as (reporter, stop):
+        job = KneeJob(
+            settled,
+            open_study(study),
+            out,
+            Start(kind, teacher or bundle),
+            label.value,
+            labels,
+            crops,
+            BundleFinder(finder or default_bundle_path()),
+            Machine(device.value, devices, nodes, **given),
+            tuple(sorted(set(fold))) if fold else None,
+            cache,
+            share,
+        )
+        transfer(job, reporter, stop)
 
 
 def export(

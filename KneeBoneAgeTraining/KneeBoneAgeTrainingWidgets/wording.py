@@ -79,6 +79,11 @@ def progress_line(progress: Progress) -> str:
         return {
             "starting": _("Starting…"),
             "preparing pictures": _("Preparing the films…"),
+            "preparing crops": _("Finding and cutting out the knees…"),
+            "drawing crops of other things": _("Drawing crops of other things…"),
+            "waiting for another run": _("Waiting for another run that prepares the same films…"),
+            "estimating": _("Estimating the films held out…"),
+            "estimating the test set": _("Estimating the test set…"),
             "finished": _("Finished."),
             "stopped": _("Stopped."),
         }.get(progress.doing, progress.doing)

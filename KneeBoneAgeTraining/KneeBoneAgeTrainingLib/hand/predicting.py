@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..teachers.age_network import AgeNetworkTeacher
 from ..teachers.base import Teacher, month_centres
 from .batches import PlainPictures
 from .films import Numbers
 
 BATCH = 16
+FEW = 200
+"""Films that are read sooner than processes that would read them are started."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,9 @@ def predict(
     was_training = teacher.training
     teacher.eval()
     months, spread = [], []
-    loader = DataLoader(
-        PlainPictures(pictures, teacher.inputs.image_size), batch_size=BATCH, num_workers=workers
-    )
     first = 0
     with context or nullcontext():
-        for image in loader:
+        for image in _batches(teacher, pictures, workers):
             rows = slice(first, first + len(image))
             first += len(image)
             image = image.to(device)
@@ -76,6 +77,32 @@ def predict(
     teacher.train(was_training)
     nothing = torch.empty(0, dtype=torch.float64)
     return Estimates(torch.cat([*months, nothing]).numpy(), torch.cat([*spread, nothing]).numpy())
+
+
+@torch.no_grad()
+def log_likelihoods(
+    teacher: AgeNetworkTeacher,
+    pictures: Sequence[Path],
+    *,
+    workers: int = 0,
+    check: Callable[[], None] | None = None,
+) -> Tensor:
+    """What kept pictures alone say, (N, 2, bins) log-likelihoods of both sexes on the CPU; `check` as in `predict`."""
+    device = next(teacher.parameters()).device
+    teacher.eval()
+    found = []
+    for image in _batches(teacher, pictures, workers):
+        network = teacher.network
+        found.append(network.log_likelihood(network.features(image.to(device))).float().cpu())
+        if check:
+            check()
+    return torch.cat(found) if found else torch.empty(0, 2, teacher.network.config.bins)
+
+
+def _batches(teacher: Teacher, pictures: Sequence[Path], workers: int) -> DataLoader[Tensor]:
+    """Pictures (B, 1, H, W), at most `BATCH` at once."""
+    films = PlainPictures(pictures, teacher.inputs.image_size)
+    return DataLoader(films, batch_size=BATCH, num_workers=workers if len(films) > FEW else 0)
 
 
 def pooled(

@@ -38,6 +38,7 @@ from .job import (
 from .module import HandModule, inputs_of, new_teacher
 from .predicting import pooled, predict
 from .results import PREDICTIONS, TEST_PREDICTIONS, summarise, write_predictions
+from .temper import temper
 from .watch import HandWatch
 from .weights import load_fold, save_fold
 
@@ -57,12 +58,9 @@ def train(job: Job, reporter: Reporter, stop: StopRequest) -> Run:
     films = [learnable_films(study, job.limit) for study in job.studies]
     folds = job.all_folds if job.folds is None else job.folds
     check_job(job, films, folds)
-    main = is_main_process()
-    if main:
+    if is_main_process():
         begin_run(job, films, folds)
-    reporter.folder = job.folder if main else None
-    reporter.tell(folds=len(folds))
-    with sitting(job.folder, reporter, stop):
+    with sitting(job.folder, len(folds), reporter, stop):
         _train(job, films, folds, reporter, stop)
     return open_run(job.folder)
 
@@ -81,7 +79,7 @@ def _train(
         reporter.begin_fold(index, fold)
         _train_fold(job, films, parts, fold, reporter, stop)
     if is_main_process():
-        _finish(job, films[-1], folds, reporter, stop)
+        _finish(job, films[-1], parts[-1], reporter, stop)
 
 
 def _films_of(job: Job, films: Sequence[HandFilm], reporter: Reporter, stop: StopRequest) -> Films:
@@ -243,12 +241,12 @@ def _predict_held_out(
     )
 
 
-def _finish(
-    job: Job, films: Sequence[HandFilm], folds: Sequence[int], reporter: Reporter, stop: StopRequest
-) -> None:
-    """The test set, once, when all folds are there; then metrics and figures."""
+def _finish(job: Job, films: Sequence[HandFilm], kept: Films, reporter: Reporter, stop: StopRequest) -> None:
+    """How far the folds may be believed; the test set, once, when all are there; then metrics and figures."""
     test = [film for film in films if film.is_test]
     done = [fold for fold in job.all_folds if (job.folder / f"fold-{fold}" / PREDICTIONS).exists()]
+    reporter.tell(doing="estimating")
+    temper(job, films, kept, done, stop.check)
     path = job.folder / TEST_PREDICTIONS
     if test and done == list(job.all_folds) and not path.exists():
         reporter.tell(doing="estimating the test set")
@@ -266,8 +264,8 @@ def _finish(
                     check=stop.check,
                 )
             )
-        learnt = Numbers.of([film for film in films if not film.is_test])
-        baseline = fit_age_baseline(learnt.age_months, learnt.sex, learnt.bone_age_months)
+        known = Numbers.of([film for film in films if not film.is_test])
+        baseline = fit_age_baseline(known.age_months, known.sex, known.bone_age_months)
         mean, sd = pooled(estimates)
         write_predictions(path, test, mean, sd, baseline.predict(part.numbers.age_months, part.numbers.sex))
     metrics = summarise(job.folder, done, "phantom" if is_phantom(job.studies[-1]) else "")

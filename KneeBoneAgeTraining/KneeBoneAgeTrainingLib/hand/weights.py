@@ -15,9 +15,11 @@ from KneeBoneAgeLib.version import VERSION
 
 from ..recipes import HandRecipe
 from ..runs.record import RunError, read_json, write_json
-from ..runs.weights import WEIGHTS, WEIGHTS_JSON, save_state
+from ..runs.weights import POWER, WEIGHTS, WEIGHTS_JSON, save_state
 from ..teachers import Inputs, Teacher, build_teacher, parse_architecture
+from ..teachers.age_network import AgeNetworkTeacher
 from ..teachers.architecture import AgeNetworkArchitecture
+from ..tempering import tempered
 from .pictures import PREPROCESSING
 
 
@@ -54,8 +56,8 @@ def save_fold(folder: Path, teacher: Teacher, recipe: HandRecipe, more: dict[str
     )
 
 
-def load_fold(folder: Path) -> FoldModel:
-    """The network of a finished fold.
+def load_fold(folder: Path, *, power: float | None = None) -> FoldModel:
+    """The network of a finished fold, its likelihood to the `power` that the run has settled, or to another one.
 
     Raises
     ------
@@ -74,6 +76,9 @@ def load_fold(folder: Path) -> FoldModel:
         inputs = Inputs(tuple(said["image_size"]), said["sex"], said["chronological_age"])
         teacher = build_teacher(parse_architecture(facts["architecture"]), inputs, fetch=False)
         teacher.load_state_dict(load(content))
+        power = float(facts.get(POWER, 1.0)) if power is None else power
     except (OSError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
         raise RunError(f"{folder}: holds no trained network that can be read ({error})") from None
+    if isinstance(teacher, AgeNetworkTeacher):
+        teacher.network = tempered(teacher.network, power)
     return FoldModel(teacher.eval(), bool(facts.get("mirrored_average", True)), sha256)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from KneeBoneAgeLib.crop import SIZE_PX
 from KneeBoneAgeLib.network import AgeNetworkConfig
@@ -16,7 +17,8 @@ from KneeBoneAgeLib.network import AgeNetworkConfig
 from ..augmentation import Jitter
 from ..batches import counts_of_parts
 from ..recipe import Recipe
-from ..recipes import RecipeError, names_of_shipped, shipped_knee_recipes, shipped_recipes
+from ..recipes import shipped_knee_recipes, shipped_recipes
+from ..recipes.reading import changed, checked, load_values
 from ..recipes.schema import Count, EarlyStopping, NotNegative, Section, Share
 from ..runs.record import RunError
 
@@ -239,8 +241,8 @@ def is_knee_recipe(name_or_path: str | Path) -> bool:
     return isinstance(values, dict) and not {"stages", "architecture"} & set(values)
 
 
-def load_knee_recipe(name_or_path: str | Path) -> KneeRecipe:
-    """A knee recipe that ships, by name, or a file.
+def load_knee_recipe(name_or_path: str | Path, changes: Sequence[str] = ()) -> KneeRecipe:
+    """A knee recipe that ships, by name, or a file, with changes as `recipes.reading.changed` takes them.
 
     Raises
     ------
@@ -248,33 +250,8 @@ def load_knee_recipe(name_or_path: str | Path) -> KneeRecipe:
         There is none, it is no YAML, a key is unknown or a value impossible.
     """
     path = knee_recipe_path(name_or_path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = f"no recipe ({getattr(error, 'strerror', None) or error})"
-        if str(name_or_path) in shipped_recipes():
-            reason = "is a recipe for hands"
-        raise RecipeError(f"{name_or_path}: {reason}; shipped are {names_of_shipped()}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: holds no keys")
-    try:
-        return KneeRecipe.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError(f"{path}: " + "; ".join(_said(one) for one in error.errors())) from None
-
-
-def _said(one: Any) -> str:
-    place = ".".join(map(str, one["loc"]))
-    if one["type"] == "extra_forbidden":
-        inside: type[Section] = KneeRecipe
-        if len(one["loc"]) > 1:
-            annotation = KneeRecipe.model_fields[one["loc"][0]].annotation
-            inside = annotation if isinstance(annotation, type) else EarlyStopping
-        near = difflib.get_close_matches(str(one["loc"][-1]), inside.model_fields, 1, cutoff=0.0)
-        return f"unknown key {place!r}; the nearest known one is {near[0]!r}"
-    return f"{place or 'recipe'}: {one['msg'].removeprefix('Value error, ')}"
+    values = load_values(name_or_path, path, shipped_recipes(), "hands")
+    return checked(KneeRecipe, changed(values, changes), path)
 
 
 def dump_knee_recipe(recipe: KneeRecipe) -> str:

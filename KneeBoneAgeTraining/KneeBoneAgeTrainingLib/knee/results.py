@@ -21,6 +21,7 @@ from ..gate_training import fit_gate
 from ..hand.results import PREDICTIONS, TEST_PREDICTIONS, draw_figures, read_predictions
 from ..predicting import posterior, predict
 from ..runs.record import METRICS, read_json, read_rows, write_json, write_table
+from ..runs.weights import POWER, WEIGHTS_JSON
 from .labels import Taught
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,15 @@ def posteriors(
     )
 
 
+def held_out(folder: Path, power: float | None = None) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Rows that a fold has not learnt from, and what it says of them, (N, 2, bins) log-likelihoods to the power that
+    the run has settled, or to another one."""
+    if power is None:
+        power = float(read_json(folder / WEIGHTS_JSON).get(POWER, 1.0))
+    with np.load(folder / OUT_OF_FOLD) as found:
+        return found["rows"], (power * found["log_likelihood"]).astype(np.float32)
+
+
 def calibrate(
     run: Path,
     folds: Sequence[int],
@@ -112,16 +122,15 @@ def calibrate(
     What is covered is what a reader would say (`Calibration.target` "assigned"), where no knee has a reader's bone age
     what the hand model would.
     """
-    found = [np.load(run / f"fold-{fold}" / OUT_OF_FOLD) for fold in folds]
+    found = [held_out(run / f"fold-{fold}") for fold in folds]
     judged = taught.judged_months
     if np.isfinite(taught.reader_months).any():
         judged = taught.reader_months
     calibrations = {}
     for case in KNOWN:
         p, target = [], []
-        for network, one in zip(networks, found, strict=True):
-            rows = one["rows"]
-            p.append(posteriors([network], [one["log_likelihood"]], taught.cache.labels.take(rows), case))
+        for network, (rows, likelihood) in zip(networks, found, strict=True):
+            p.append(posteriors([network], [likelihood], taught.cache.labels.take(rows), case))
             target.append(judged[rows])
         months = np.concatenate(target)
         known = np.isfinite(months)

@@ -59,6 +59,7 @@ from .results import (
     write_estimates,
 )
 from .start import TEACHER, Given, backbone_of, take_over
+from .temper import temper
 from .watch import KneeWatch
 from .weights import UNNAMED, load_networks, save_fold
 
@@ -82,12 +83,9 @@ def transfer(job: KneeJob, reporter: Reporter, stop: StopRequest) -> Run:
     folds = job.all_folds if job.folds is None else job.folds
     pseudo = PseudoLabels.read(job.labels) if job.labels else None
     check_job(job, folds, pseudo)
-    main = is_main_process()
-    if main:
+    if is_main_process():
         begin_run(job, pseudo, folds)
-    reporter.folder = job.folder if main else None
-    reporter.tell(folds=len(folds))
-    with sitting(job.folder, reporter, stop):
+    with sitting(job.folder, len(folds), reporter, stop):
         _transfer(job, pseudo, folds, reporter, stop)
     return open_run(job.folder)
 
@@ -205,9 +203,9 @@ def _train_fold(
         return
     if (folder / BEST).exists():
         load_state(folder / BEST, module.averaged)
-    network = module.averaged.cpu()
+    network = module.averaged.to(job.machine.torch_device)
     _predict_held_out(taught, rows, network, folder)
-    save_fold(job, folder, network, {"start": start, "crops": len(rows.learnt), "fold": fold})
+    save_fold(job, folder, network.cpu(), {"start": start, "crops": len(rows.learnt), "fold": fold})
     (folder / LAST).unlink(missing_ok=True)
     (folder / BEST).unlink(missing_ok=True)
 
@@ -280,7 +278,8 @@ def _finish(
     job: KneeJob, taught: Taught, done: Sequence[int], negatives: CropCache | None, stop: StopRequest
 ) -> None:
     """Calibration and gate; the test set, once, when all folds are there; then metrics and figures."""
-    networks = load_networks(job.folder, done)
+    temper(job.folder, done, taught)
+    networks = [network.to(job.machine.torch_device) for network in load_networks(job.folder, done)]
     calibrations = calibrate(job.folder, done, networks, taught, job.recipe.interval_level)
     more: dict[str, Any] = {"interval_level": job.recipe.interval_level}
     if negatives is not None:

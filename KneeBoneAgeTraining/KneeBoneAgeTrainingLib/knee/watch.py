@@ -53,12 +53,7 @@ class KneeWatch(Watch):
 
 
 def estimates(network: AgeNetwork, cache: CropCache, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """What a network says of crops, with sex and age, (N,) months."""
-    device = next(network.parameters()).device
-    network.cpu()
-    try:
-        labels = cache.labels.take(rows)
-        found = predict(network, cache, rows)
-        return mean_months(posterior(network, found.log_likelihood, labels.sex, labels.age_months))
-    finally:
-        network.to(device)
+    """What a network says of crops, with sex and age, (N,) months; it runs where its weights lie."""
+    labels = cache.labels.take(rows)
+    found = predict(network, cache, rows)
+    return mean_months(posterior(network, found.log_likelihood, labels.sex, labels.age_months))

@@ -14,7 +14,8 @@ from ..cohort.inspection import sha256_of
 from ..hand.results import PREDICTIONS
 from ..runs.record import RunError, read_json, read_rows, write_json
 from ..runs.watch import METRICS_CSV
-from ..runs.weights import WEIGHTS, WEIGHTS_JSON, load_state, save_state
+from ..runs.weights import POWER, WEIGHTS, WEIGHTS_JSON, load_state, save_state
+from ..tempering import tempered
 from .job import KIND, KneeJob
 
 UNNAMED = f".{PREDICTIONS}"
@@ -43,8 +44,10 @@ def save_fold(job: KneeJob, folder: Path, network: AgeNetwork, more: dict[str, A
 
 
 def load_networks(run: Path, folds: Sequence[int]) -> list[AgeNetwork]:
-    """The networks of finished folds. Raises RunError for one that was changed or made for another preprocessing."""
+    """The networks of finished folds, each likelihood to the power that the run has settled.
 
+    Raises RunError for one that was changed or made for another preprocessing.
+    """
     networks = []
     for fold in folds:
         folder = run / f"fold-{fold}"
@@ -57,5 +60,5 @@ def load_networks(run: Path, folds: Sequence[int]) -> list[AgeNetwork]:
             raise RunError(f"{folder}: was trained with another preprocessing of films; train it again")
         network = AgeNetwork(AgeNetworkConfig.from_json(facts["architecture"]))
         load_state(folder / WEIGHTS, network)
-        networks.append(network.eval())
+        networks.append(tempered(network, float(facts.get(POWER, 1.0))).eval())
     return networks

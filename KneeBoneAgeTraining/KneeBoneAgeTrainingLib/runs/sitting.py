@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def sitting(folder: Path, reporter: Reporter, stop: StopRequest) -> Iterator[None]:
-    """Train inside of it; how it ended stands in run.json, what was said in train.log.
+def sitting(folder: Path, folds: int, reporter: Reporter, stop: StopRequest) -> Iterator[None]:
+    """Train so many folds inside of it; how it ended stands in run.json, what was said in train.log.
 
     Of several processes that train one run only the main one writes.
 
@@ -28,6 +28,8 @@ def sitting(folder: Path, reporter: Reporter, stop: StopRequest) -> Iterator[Non
         An end was asked for, in whatever way it arrived: the same call goes on.
     """
     main = is_main_process()
+    reporter.folder = folder if main else None
+    reporter.tell(folds=folds)
     with logging_to(folder / LOG) if main else nullcontext():
         try:
             yield

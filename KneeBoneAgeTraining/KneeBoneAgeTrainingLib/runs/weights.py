@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save
 
 WEIGHTS, WEIGHTS_JSON = "weights.safetensors", "weights.json"
+POWER, POWER_FROM = "power", "power_from_folds"
+"""In weights.json: the power of the likelihood (see `tempering`), and the folds whose children settled it."""
 
 
 def save_state(path: Path, module: torch.nn.Module) -> str:

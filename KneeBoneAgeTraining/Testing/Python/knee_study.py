@@ -5,13 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from KneeBoneAgeLib.crop import KneeCrop
 from KneeBoneAgeLib.segmentation import Finding
 from KneeBoneAgeTrainingLib.cohort.building import Inputs, Parameters, build
 from KneeBoneAgeTrainingLib.cohort.study import open_study, write_study
-from KneeBoneAgeTrainingLib.runs.record import write_table
+from KneeBoneAgeTrainingLib.hand.weights import save_fold
+from KneeBoneAgeTrainingLib.knee.job import KneeJob
+from KneeBoneAgeTrainingLib.knee.pictures import prepare
+from KneeBoneAgeTrainingLib.knee.recipe import KneeRecipe
+from KneeBoneAgeTrainingLib.knee.transfer import transfer
+from KneeBoneAgeTrainingLib.recipes import HandRecipe, dump_recipe
+from KneeBoneAgeTrainingLib.runs.loop import StopRequest
+from KneeBoneAgeTrainingLib.runs.machine import Machine
+from KneeBoneAgeTrainingLib.runs.progress import Reporter
+from KneeBoneAgeTrainingLib.runs.record import FILMS_CSV, begin, write_table
+from KneeBoneAgeTrainingLib.teachers import Inputs as TeacherInputs
+from KneeBoneAgeTrainingLib.teachers import build_teacher
 
 NETWORK = {
     "backbone": "convnext_atto",
@@ -159,3 +171,50 @@ def transfer_line(place: Path, out: str, *more: str, recipe: str = "tiny") -> li
     given += ["--crops", place / "crops.csv", "--labels", place / "labels.csv", "--label", "both"]
     given += ["--cache", place / "prepared", "--from-scratch", "--fold", 0]
     return [*map(str, given), "--device", "cpu", "--workers", "0", *more]
+
+
+MACHINE = Machine("cpu", workers=0)
+TINY = KneeRecipe.model_validate(RECIPE)
+FOLLOWING = KneeRecipe.model_validate({**RECIPE, "network": {}, "negatives": {"count": 10}})
+"""Names nothing of its network, which is as in what it starts from."""
+
+
+def job_of(study, out, **changes):
+    return KneeJob(
+        TINY, study, out, finder=MiddleFinder(), machine=MACHINE, cache=out.parent / "prepared", **changes
+    )
+
+
+def run_job(job):
+    return transfer(job, Reporter(), StopRequest())
+
+
+def prepared(study, folder, crops=None):
+    return prepare(study, folder, MiddleFinder(), crops)
+
+
+def teacher_run(folder, study, folds=(0, 1)):
+    """A run of a hand teacher as `kneeboneage train` leaves it, with first weights."""
+    recipe = HandRecipe.model_validate(
+        {
+            "name": "toy-teacher",
+            "description": "for tests",
+            "architecture": {"kind": "age-network", "options": {**NETWORK, "field": 1.0}},
+            "image_size": [160, 160],
+            "stages": [{"epochs": 1, "learning_rate": 1e-3}],
+        }
+    )
+    begin(folder, dump_recipe(recipe), {"recipe": recipe.name}, {"state": "finished"})
+    for fold in folds:
+        torch.manual_seed(fold)
+        teacher = build_teacher(recipe.architecture, TeacherInputs((160, 160), True, True), fetch=False)
+        (folder / f"fold-{fold}").mkdir()
+        save_fold(folder / f"fold-{fold}", teacher, recipe, {"fold": fold})
+    films = zip(study.films, study.places, strict=True)
+    rows = {
+        f.hand_file: (f.hand_file, f.hand_sha256, f.patient_id, p.fold)
+        for f, p in films
+        if p.fold is not None
+    }
+    write_table(folder / FILMS_CSV, ["file", "sha256", "patient_id", "fold"], rows.values())
+    return folder

@@ -11,12 +11,14 @@ import torch
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hand_study import TINY_RECIPE, make_study, train_line
+from hand_study import PLAIN_RECIPE, TINY_RECIPE, make_study, train_line
 
 from KneeBoneAgeTrainingLib.cohort.study import open_study
 from KneeBoneAgeTrainingLib.commands import app
-from KneeBoneAgeTrainingLib.hand.films import hand_films
+from KneeBoneAgeTrainingLib.hand.films import Numbers, hand_films
 from KneeBoneAgeTrainingLib.hand.job import rows_of_fold
+from KneeBoneAgeTrainingLib.hand.pictures import PictureCache
+from KneeBoneAgeTrainingLib.hand.predicting import predict
 from KneeBoneAgeTrainingLib.hand.weights import load_fold
 from KneeBoneAgeTrainingLib.recipes import load_recipe
 from KneeBoneAgeTrainingLib.recipes.schema import EarlyStopping
@@ -207,6 +209,29 @@ def test_a_child_is_labelled_only_by_folds_that_never_saw_it(place, whole, tmp_p
     assert len({row["run_sha256"] for row in labels}) == 1
     again = label("--films", place / "data" / "hands.csv")
     assert {row["file"] for row in again[2]} == {f"films/{Path(row['file']).name}" for row in labels}
+
+
+def test_folds_of_an_age_network_settle_how_far_each_may_be_believed_and_say_so_in_their_estimates(place):
+    (place / "three.yaml").write_text(PLAIN_RECIPE.replace("folds: [0]", "folds: [0, 1, 2]"))
+    done = train(place, "three", "--epochs", "1", recipe="three")
+    assert done.exit_code == 0, done.output
+    films = {film.file: film for film in hand_films(open_study(place / "data" / "study"))}
+    for fold in range(3):
+        folder = place / "three" / f"fold-{fold}"
+        facts = json.loads((folder / "weights.json").read_text())
+        assert facts["power_from_folds"] == [other for other in range(3) if other != fold]
+        assert 0.05 <= facts["power"] <= 1
+        said = rows(folder / "predictions.csv")
+        own = [films[row["file"]] for row in said]
+        recipe = load_recipe(place / "three.yaml")
+        paths = PictureCache(place / "hand-pictures", recipe.image_size).prepare(own, workers=0)
+        found = predict(load_fold(folder).teacher, paths, Numbers.of(own), mirrored=False)
+        assert [float(row["estimate_months"]) for row in said] == pytest.approx(list(found.months), abs=2e-3)
+        learnt = predict(load_fold(folder, power=1.0).teacher, paths, Numbers.of(own), mirrored=False)
+        assert facts["power"] == 1 or abs(found.sd_months - learnt.sd_months).max() > 0.1
+    before = (place / "three" / "fold-0" / "weights.json").read_bytes()
+    assert train(place, "three", "--epochs", "1", recipe="three").exit_code == 0
+    assert (place / "three" / "fold-0" / "weights.json").read_bytes() == before
 
 
 def test_weights_that_were_changed_are_not_used(whole, tmp_path):

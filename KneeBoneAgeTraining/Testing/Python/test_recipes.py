@@ -164,3 +164,38 @@ def click_run(command, words: list[str]) -> str:
         command(words)
     assert ended.value.code == 0
     return out.getvalue()
+
+
+def test_a_recipe_is_changed_by_place_and_value_and_checked_as_if_its_file_said_so():
+    changes = ["stages[1].epochs=3", "augmentation.noise=0", "ema_decay=0", "image_size=[96, 96]"]
+    found = load_recipe("demo-hand", changes)
+    assert (found.stages[1].epochs, found.augmentation.noise, found.ema_decay) == (3, 0, 0)
+    assert found.image_size == (96, 96)
+    assert found.stages[0] == load_recipe("demo-hand").stages[0]
+    assert load_knee_recipe("demo-knee", ["negatives.count=7"]).negatives.count == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("epochs", "write PLACE=VALUE"),
+        ("stages[9].epochs=3", "has no such place"),
+        ("batch.size=3", "has no such place"),
+        ("batch=many", "batch: .*given: 'many'"),
+        ("stages[0].epoch=3", r"unknown key 'epoch' in stages\[0\]; the nearest known one is 'epochs'"),
+    ],
+)
+def test_a_change_that_cannot_be_is_named(change, said):
+    with pytest.raises(RecipeError, match=said):
+        load_recipe("demo-hand", [change])
+    line = ["train", "demo-hand", "--study", "nowhere", "--set", change]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 2
+    assert "nowhere" not in done.output
+
+
+def test_a_key_that_stands_twice_in_a_knee_recipe_is_an_error(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(knee_recipe_path("demo-knee").read_text() + "\nepochs: 3\n")
+    with pytest.raises(RecipeError, match="'epochs' stands twice"):
+        load_knee_recipe(path)
