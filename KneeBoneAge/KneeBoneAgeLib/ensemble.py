@@ -7,6 +7,7 @@ were. Nothing in a bundle says so; it is seen by comparing them. The answers are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from timm.models.convnext import ConvNeXt
@@ -40,7 +41,7 @@ def can_stack(fold: AgeNetwork) -> bool:
     """Whether every part of a fold has a stacked counterpart; another backbone's folds run one by one."""
     if not isinstance(fold.backbone, ConvNeXt) or not PARTS.issuperset(dict(fold.named_children())):
         return False
-    stages = fold.backbone.stages
+    stages: Any = fold.backbone.stages
     return (
         all(can_stack_block(block) for stage in stages for block in stage.blocks)
         and all(
@@ -126,7 +127,7 @@ class Ensemble:
         return torch.cat(features, -1)
 
     @staticmethod
-    def _stage(stages: Sequence[nn.Module]) -> list[Step]:
+    def _stage(stages: Sequence[Any]) -> list[Step]:
         """A stage of each fold, stacked: what reduces the maps, and the blocks."""
         reductions = [stage.downsample for stage in stages]
         first: list[Step] = [] if isinstance(reductions[0], nn.Identity) else [Reduction(reductions)]

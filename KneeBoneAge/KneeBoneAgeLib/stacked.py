@@ -8,6 +8,7 @@ Norms and scales that a finished network no longer changes are parts of the weig
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from timm.layers import LayerNorm, LayerNorm2d, Mlp
@@ -43,7 +44,7 @@ def perceptron_of(modules: Sequence[nn.Module]) -> list[Callable[[Tensor], Tenso
     return [product_of(layers) if isinstance(layers[0], nn.Linear) else layers[0] for layers in steps]
 
 
-def normed_product_of(norms: Sequence[nn.Module], layers: Sequence[nn.Module]) -> Product:
+def normed_product_of(norms: Sequence[Any], layers: Sequence[Any]) -> Product:
     """A norm and the 1 x 1 convolution or linear layer after it, for inputs that are normalised already."""
     weights = [layer.weight.flatten(1) for layer in layers]
     return Product(
@@ -60,7 +61,7 @@ def rows_of(cells: Tensor) -> Tensor:
 class Block:
     """A ConvNeXt block (Liu 2022) a network: one depthwise convolution and two products."""
 
-    def __init__(self, blocks: Sequence[ConvNeXtBlock]) -> None:
+    def __init__(self, blocks: Sequence[Any]) -> None:
         first = blocks[0]
         self.eps, self.padding = first.norm.eps, first.conv_dw.padding
         self.act = torch.relu_ if isinstance(first.mlp.act, nn.ReLU) else first.mlp.act
@@ -97,7 +98,7 @@ class Block:
 class Reduction:
     """What halves the maps between stages, a network: norm and a 2 x 2 convolution of stride 2, as one product."""
 
-    def __init__(self, layers: Sequence[nn.Sequential]) -> None:
+    def __init__(self, layers: Sequence[Any]) -> None:
         self.eps = layers[0][0].eps
         weights = [conv.weight * norm.weight[:, None, None] for norm, conv in layers]
         biases = [conv.bias + torch.einsum("oihw,i->o", conv.weight, norm.bias) for norm, conv in layers]

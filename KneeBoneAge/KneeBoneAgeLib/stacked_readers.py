@@ -7,6 +7,7 @@ weigh it, so they are given maps that are normed already: `level`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,9 +62,10 @@ class PointReaders:
             normed_product_of([one[0] for one in stage], [one[1] for one in stage])
             for stage in zip(*(reader.lateral for reader in readers), strict=True)
         ]
-        self.merge = torch.cat([reader.merge.weight.detach() for reader in readers])
-        self.merge_bias = torch.cat([reader.merge.bias.detach() for reader in readers])
-        heads = [(reader.heat, reader.describe) for reader in readers]
+        merges: list[Any] = [reader.merge for reader in readers]
+        self.merge = torch.cat([merge.weight.detach() for merge in merges])
+        self.merge_bias = torch.cat([merge.bias.detach() for merge in merges])
+        heads: list[tuple[Any, Any]] = [(reader.heat, reader.describe) for reader in readers]
         self.heads = torch.stack(
             [torch.cat([one.weight.detach().flatten(1) for one in pair]) for pair in heads]
         )
