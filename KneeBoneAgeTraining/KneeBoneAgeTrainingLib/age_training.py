@@ -1,7 +1,8 @@
-"""Train the age networks: pretraining on one cohort, its heads, five folds on another, then calibration and gate.
+"""Train the age networks: pretraining on one cohort, heads for each fold, folds on another, calibration and gate.
 
     python -m KneeBoneAgeTrainingLib.age_training pretrain --run RUN --cache A --minutes 30
-    python -m KneeBoneAgeTrainingLib.age_training heads    --run RUN --cache A
+    python -m KneeBoneAgeTrainingLib.age_training views    --run RUN --cache A
+    python -m KneeBoneAgeTrainingLib.age_training heads 0  --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training fold 0   --run RUN --cache B --replay A --minutes 6
     python -m KneeBoneAgeTrainingLib.age_training calibrate --run RUN --cache B
 
@@ -33,13 +34,15 @@ from .age_module import AgeModule
 from .batches import Batches, Data, Part, knees_apart, parts_of
 from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
-from .head_training import HeadRecipe, cache_features, learn_heads, with_physes
+from .head_training import HeadRecipe, cache_features, learn_heads, load_views, save_views, with_physes
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
 from .recipe import Recipe
 from .runs.weights import save_state
 
 log = logging.getLogger(__name__)
+
+VIEWS = "views.safetensors"
 
 
 class _LookAfterEpoch(lightning.Callback):
@@ -188,17 +191,23 @@ def pretrain(
     save_state(folder / "module.safetensors", module)
 
 
-def renew_heads(run: Path, cache: CropCache) -> None:
-    """Between the stages: the heads of the pretrained network, learnt again from the same knees (`head_training`)."""
-    folder = run / "heads"
+def keep_views(run: Path, cache: CropCache) -> None:
+    """Between the stages: what the pretrained network sees of jittered views of the same knees (`head_training`)."""
+    if (run / VIEWS).exists():
+        return
+    module = with_physes(load_module(run / "pretrain"))
+    rows = np.tile(knees_apart(cache)[0], HeadRecipe().views)
+    save_views(run / VIEWS, cache_features(module, cache, rows, module.recipe.seed))
+
+
+def renew_heads(run: Path, fold: int) -> None:
+    """The heads that a fold starts from, learnt from those views from first weights of their own: what one set of heads
+    learns by heart another does not, so folds that start from different ones err less together."""
+    folder = run / f"heads-{fold}"
     if (folder / "module.safetensors").exists():
         return
-    module = load_module(run / "pretrain")
-    if module.recipe.network.points:
-        module = with_physes(module)
-    recipe = HeadRecipe()
-    rows = np.tile(knees_apart(cache)[0], recipe.views)
-    learn_heads(module, cache_features(module, cache, rows, module.recipe.seed), recipe)
+    module = with_physes(load_module(run / "pretrain"))
+    learn_heads(module, load_views(run / VIEWS), HeadRecipe(seed=7 + fold))
     folder.mkdir(exist_ok=True)
     module.recipe.save(folder / "recipe.json")
     save_state(folder / "module.safetensors", module)
@@ -222,7 +231,7 @@ def train_fold(
     fold_of = assign_folds(labels.patient_id, labels.age_months, labels.sex)
     own, others = knees[fold_of == fold], knees[fold_of != fold]
     parts = parts_of(recipe, (cache, others, recipe.label), replay, cache, negatives)
-    heads = run / "heads"
+    heads = run / f"heads-{fold}"
     start = load_module(heads if (heads / "module.safetensors").exists() else run / "pretrain")
     recipe = settle_recipe(folder, replace(recipe, network=start.recipe.network), parts, minutes)
     module = new_module(recipe, parts)
@@ -246,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None
     )
-    parser.add_argument("part", choices=["pretrain", "heads", "fold", "calibrate"])
+    parser.add_argument("part", choices=["pretrain", "views", "heads", "fold", "calibrate"])
     parser.add_argument("fold", type=int, nargs="?", choices=range(FOLDS))
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, required=True, help="folder of crops")
@@ -277,8 +286,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         calibrate(given.run, cache, negatives)
         return
+    if given.part == "views":
+        keep_views(given.run, cache)
+        return
     if given.part == "heads":
-        renew_heads(given.run, cache)
+        if given.fold is None:
+            parser.error("heads: of which fold, 0 to 4")
+        renew_heads(given.run, given.fold)
         return
     stage = STAGES[given.part]
     changes = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in given.set)}

@@ -127,6 +127,8 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
         )
         for k in range(FOLDS)
     ]
+    kept = ["--run", refined, "--cache", str(run / "refining")]
+    pairs = [range(k, min(k + 2, FOLDS)) for k in range(0, FOLDS, 2)]
     minutes = ["--minutes", str(plan.finder_minutes)]
     refining = ["--start", f"{ages}/pretrain", "--set", "small_share=0", "batch=16", "learning_rate=0.001"]
     refining += ["warm_up=0.03", f"jitter={REFINING_JITTER}"]
@@ -145,7 +147,8 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
             ),
         ],
         [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
-        [("heads", [age, "heads", "--run", refined, "--cache", str(run / "refining")])],
+        [("views", [age, "views", *kept])],
+        *([(f"heads-{k}", [age, "heads", str(k), *kept]) for k in pair] for pair in pairs),
         *(folds[k : k + 2] for k in range(0, FOLDS, 2)),
         [learn("calibrate", "calibrate", refined, "folds", 1)],
     ]

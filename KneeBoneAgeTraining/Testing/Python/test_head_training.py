@@ -2,15 +2,25 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from KneeBoneAgeTrainingLib import age_training, batches
 from KneeBoneAgeTrainingLib.age_module import AgeModule
+from KneeBoneAgeTrainingLib.batches import knees_apart
 from KneeBoneAgeTrainingLib.crop_cache import CropCache
-from KneeBoneAgeTrainingLib.head_training import HeadRecipe, Heads, cache_features, learn_heads, with_physes
+from KneeBoneAgeTrainingLib.head_training import (
+    HeadRecipe,
+    Heads,
+    cache_features,
+    learn_heads,
+    load_views,
+    with_physes,
+)
 from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, predict
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -96,7 +106,7 @@ def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(
     assert cached.strips.shape[:2] == (len(ROWS), 2)
     blind = replace(cached, base=torch.zeros_like(cached.base), read=torch.zeros_like(cached.read))
     before = {name: value.clone() for name, value in grown.averaged.physis_reader.state_dict().items()}
-    recipe = HeadRecipe(steps=120, batch=64, base_dropout=0.0, dropout=0.0)
+    recipe = HeadRecipe(steps=300, batch=64, base_dropout=0.0, dropout=0.0, strip_noise=0.02)
     losses = []
     for strips in (torch.zeros_like(cached.strips), cached.strips):
         learner = with_physes(module, PHYSES)
@@ -109,6 +119,30 @@ def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(
         losses.append(found["mae_no_age"])
     assert losses[1] < 0.8 * losses[0]
     assert any(not torch.equal(v, before[k]) for k, v in heads.physis_reader.state_dict().items())
+
+
+def test_each_fold_starts_from_heads_of_its_own_learnt_from_the_same_views(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "EVALUATED", 4)
+    monkeypatch.setattr(age_training, "HeadRecipe", partial(HeadRecipe, views=2, steps=4, batch=16))
+    recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=2)
+    age_training.pretrain(tmp_path, cache, recipe, None, None)
+    age_training.keep_views(tmp_path, cache)
+    kept = load_views(tmp_path / age_training.VIEWS)
+    assert len(kept.base) == len(kept.strips) == len(kept.labels["sex"]) == 2 * len(knees_apart(cache)[0])
+    written = (tmp_path / age_training.VIEWS).stat().st_mtime_ns
+    age_training.keep_views(tmp_path, cache)
+    assert (tmp_path / age_training.VIEWS).stat().st_mtime_ns == written
+    for fold in (0, 1):
+        age_training.renew_heads(tmp_path, fold)
+        age_training.train_fold(tmp_path, fold, cache, replace(recipe, learning_rate=1e-9), None, None, None)
+    begun, other, fold_0 = (
+        age_training.load_module(tmp_path / name).network.state_dict()
+        for name in ("heads-0", "heads-1", "fold-0")
+    )
+    layer = "physis_reader.read"
+    assert not torch.allclose(begun[layer], other[layer], atol=1e-3)
+    assert torch.allclose(begun[layer], fold_0[layer], atol=1e-5)
+    assert torch.equal(begun["backbone.stem.0.weight"], other["backbone.stem.0.weight"])
 
 
 def _after(network, read, strips):
