@@ -84,7 +84,8 @@ def weight_groups(
 ) -> list[dict[str, Any]]:
     """Of named parameters matrices and filters decay; norms and other vectors do not, and nothing that is called a
     bias, whatever its shape: where each landmark has a perceptron of its own, biases have three dimensions."""
-    decaying, others = [], []
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in parameters:
         if parameter.requires_grad:
             bias = name.rpartition(".")[2].endswith("bias")
