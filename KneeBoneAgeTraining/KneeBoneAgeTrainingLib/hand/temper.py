@@ -29,11 +29,12 @@ def temper(
 ) -> None:
     """Choose the power of each fold's likelihood, write it into weights.json, and its estimates of `films` anew.
 
-    What the same folds have settled already is left as it is; so are networks of other kinds.
+    What the same folds have settled already is left as it is; so are networks of other kinds, and a single fold.
     """
     folders = [job.folder / f"fold-{fold}" for fold in folds]
     others = [[other for other in folds if other != fold] for fold in folds]
-    if [read_json(folder / WEIGHTS_JSON).get(POWER_FROM) for folder in folders] == others:
+    settled = [read_json(folder / WEIGHTS_JSON).get(POWER_FROM) for folder in folders]
+    if len(folds) < 2 or settled == others:
         return
     models = [load_fold(folder, power=1.0) for folder in folders]
     if not all(isinstance(model.teacher, AgeNetworkTeacher) for model in models):

@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 def temper(run: Path, folds: Sequence[int], taught: Taught) -> None:
     """Choose the power of each fold's likelihood, write it into weights.json, and its estimates anew.
 
-    What the same folds have settled already is left as it is.
+    What the same folds have settled already is left as it is; so is a single fold.
     """
     settled = [read_json(run / f"fold-{fold}" / WEIGHTS_JSON).get(POWER_FROM) for fold in folds]
     others = [[other for other in folds if other != fold] for fold in folds]
-    if settled == others:
+    if len(folds) < 2 or settled == others:
         return
     parts, all_rows = [], []
     for fold, network in zip(folds, load_networks(run, folds), strict=True):
