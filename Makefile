@@ -1,5 +1,5 @@
 # Everything a newcomer types. The first call makes .venv and installs; constraints.txt pins what was tested
-# (the plain torch brings its CUDA libraries: about 6 GB on disk, and it runs on a CPU as well).
+# (the plain torch brings its CUDA libraries: about 8 GB on disk, and it runs on a CPU as well).
 
 PYTHON ?= python3
 VENV := .venv

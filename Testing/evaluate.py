@@ -97,6 +97,7 @@ def phantom(estimator: Estimator, cohort: Path) -> dict[str, object]:
                     "oracle_no_age": float(truth["oracle_no_age_months"]),
                     "chronological_age": float(truth["chronological_age_months"]),
                     "mature": float(knee.mature),
+                    "at_least": float(knee.at_least_months or 0.0),
                 }
             )
     columns = ("estimate", "no_age", "oracle", "oracle_no_age", "chronological_age")
@@ -110,6 +111,8 @@ def phantom(estimator: Estimator, cohort: Path) -> dict[str, object]:
         "ratio_to_oracle": errors["estimate"]["mae_true"] / errors["oracle"]["mae_true"],
         "ratio_to_oracle_no_age": errors["no_age"]["mae_true"] / errors["oracle_no_age"]["mae_true"],
         "mature": int(sum(r["mature"] for r in rows)),
+        "mature_truly_at_least": int(sum(r["mature"] and r["true"] >= r["at_least"] for r in rows)),
+        "mature_youngest_true": min((r["true"] for r in rows if r["mature"]), default=None),
         "refused": refused,
         "iou_0.8": float(np.mean(np.array(overlaps) >= 0.8)),
         "iou_median": float(np.median(overlaps)),

@@ -106,7 +106,7 @@ def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(
     assert cached.strips.shape[:2] == (len(ROWS), 2)
     blind = replace(cached, base=torch.zeros_like(cached.base), read=torch.zeros_like(cached.read))
     before = {name: value.clone() for name, value in grown.averaged.physis_reader.state_dict().items()}
-    recipe = HeadRecipe(steps=300, batch=64, base_dropout=0.0, dropout=0.0, strip_noise=0.02)
+    recipe = HeadRecipe(steps=240, batch=48, base_dropout=0.0, dropout=0.0, strip_noise=0.02)
     losses = []
     for strips in (torch.zeros_like(cached.strips), cached.strips):
         learner = with_physes(module, PHYSES)
