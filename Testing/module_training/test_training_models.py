@@ -136,7 +136,8 @@ def test_use_in_knee_bone_age_exports_installs_and_chooses_the_model(application
         "name": "clinic",
         "path": "/models/clinic",
         "sha256": "c" * 64,
-        "card": "A card.",
+        "first_line": "A card.",
+        "rows": [],
         "is_default": False,
     }
     first = slicer.util.getModuleWidget("KneeBoneAge")

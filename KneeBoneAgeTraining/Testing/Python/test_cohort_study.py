@@ -425,7 +425,7 @@ def test_without_the_training_library_the_command_says_how_to_install_it(monkeyp
     for arguments in (["cohort"], ["cohort", "build", "out", "--knees", "x"], ["cohort", "--help"]):
         result = CliRunner().invoke(cli.app, arguments)
         assert result.exit_code == 2
-        assert "pip install 'KneeBoneAge[training]'" in result.output
+        assert "pip install '.[training]'" in result.output
 
 
 def test_without_matplotlib_build_says_how_to_install_it(monkeypatch, tmp_path, tables):
