@@ -432,7 +432,7 @@ def test_without_matplotlib_build_says_how_to_install_it(monkeypatch, tmp_path, 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = run("build", tmp_path / "study", *options(tables))
     assert result.exit_code == 2
-    assert "pip install 'KneeBoneAge[training]'" in result.output
+    assert "pip install '.[training]'" in result.output
 
 
 def test_help_documents_each_column_and_imports_no_heavy_library():
