@@ -120,7 +120,10 @@ def build(
     cannot be trained on. 2: usage error, nothing is written.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        usage_error("the flow diagram needs matplotlib. In the folder of the project's source, type:  pip install '.[training]'")
+        usage_error(
+            "the flow diagram needs matplotlib. In the folder of the project's source, type:  "
+            "pip install '.[training]'"
+        )
     from .building import Inputs, Parameters
     from .records import StudyError
     from .study import STUDY
