@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from .arrays import Floats, KeptArrays
 
 
 @dataclass(frozen=True)
-class PhysisClosure:
+class PhysisClosure(KeptArrays):
     """Logistic regressions on the F features of each of K networks, their logits averaged; all float32 arrays."""
+
+    WHAT: ClassVar[str] = "closure file"
 
     centre: Floats  # (K, F) mean of the features that it was learnt from
     scale: Floats  # (K, F) their standard deviation
@@ -30,17 +31,3 @@ class PhysisClosure:
         z = np.clip((features - self.centre[:, None]) / self.scale[:, None], -8, 8)
         logit = (np.einsum("kbf,kf->kb", z, self.weight) + self.bias[:, None]).mean(0)
         return 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
-
-    def tensors(self) -> dict[str, Floats]:
-        """Arrays by name, as a safetensors file holds them."""
-        return {
-            name: np.ascontiguousarray(getattr(self, name), np.float32) for name in self.__dataclass_fields__
-        }
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Floats]) -> PhysisClosure:
-        """The inverse of `tensors`; raises ValueError when an array is missing or one too many."""
-        names = set(cls.__dataclass_fields__)
-        if set(tensors) != names:
-            raise ValueError(f"a closure file has the arrays {sorted(names)}, not {sorted(tensors)}")
-        return cls(**{name: np.asarray(tensors[name], np.float32) for name in names})

@@ -8,13 +8,12 @@ one, and that alone is no reason to refuse it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from .arrays import Floats, KeptArrays
 
 DISTANCE_SLACK = 4.0
 """The distance bound in units of the 99.9th percentile of held-out training crops."""
@@ -31,12 +30,14 @@ class GateAnswer:
 
 
 @dataclass(frozen=True)
-class KneeGate:
+class KneeGate(KeptArrays):
     """The gate of a bundle of K networks with F pooled features each; everything is a float32 array.
 
     A small network a fold (F → H → 1) on standardised features; the folds' logits are averaged. The distance
     is Mahalanobis' in the D leading principal components of each fold, averaged too.
     """
+
+    WHAT: ClassVar[str] = "knee gate"
 
     centre: Floats  # (K, F) mean of the features of training knees
     scale: Floats  # (K, F) their standard deviation
@@ -77,17 +78,3 @@ class KneeGate:
             folds, count = self.centre.shape
             raise ValueError(f"features of shape {features.shape}: ({folds}, crops, {count}) are needed")
         return np.clip((features - self.centre[:, None]) / self.scale[:, None], -30, 30)
-
-    def tensors(self) -> dict[str, Floats]:
-        """Arrays by name, as a safetensors file holds them."""
-        return {
-            name: np.ascontiguousarray(getattr(self, name), np.float32) for name in self.__dataclass_fields__
-        }
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Floats]) -> KneeGate:
-        """The inverse of `tensors`; raises ValueError when an array is missing or one too many."""
-        names = set(cls.__dataclass_fields__)
-        if set(tensors) != names:
-            raise ValueError(f"a knee gate has the arrays {sorted(names)}, not {sorted(tensors)}")
-        return cls(**{name: np.asarray(tensors[name], np.float32) for name in names})
