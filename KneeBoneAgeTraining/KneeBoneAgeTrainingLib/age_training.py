@@ -201,8 +201,9 @@ def keep_views(run: Path, cache: CropCache) -> None:
 
 
 def renew_heads(run: Path, fold: int) -> None:
-    """The heads that a fold starts from, learnt from those views from first weights of their own: what one set of heads
-    learns by heart another does not, so folds that start from different ones err less together."""
+    """The heads that a fold starts from, learnt from those views from first weights of their own.
+
+    On 474 phantom knees the folds' mean was as far off with one set of heads for all (3.95 months, 3.96 with these)."""
     folder = run / f"heads-{fold}"
     if (folder / "module.safetensors").exists():
         return

@@ -38,7 +38,7 @@ class HeadRecipe:
     """How the heads are learnt; chosen on crops that no test uses."""
 
     views: int = (
-        2  # jittered ones of each crop: with one, indicators are read 1.2 times better on crops learnt from
+        2  # jittered ones of each crop: with one, the error on crops learnt from was 1.2 times smaller
     )
     steps: int = 800
     batch: int = 256

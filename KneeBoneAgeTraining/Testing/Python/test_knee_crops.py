@@ -23,16 +23,6 @@ from KneeBoneAgeTrainingLib.runs.loop import Stopped
 from KneeBoneAgeTrainingLib.runs.record import write_table
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("knees")
-
-
-@pytest.fixture(scope="module")
-def study(place):
-    return open_study(make_study(place / "data"))
-
-
 def test_crops_are_prepared_once_and_anew_when_the_preprocessing_changes(study, tmp_path, monkeypatch):
     first = prepared(study, tmp_path)
     assert len(first.knees) == len(study.films)

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from knee_study import RECIPE, TINY, job_of, make_study, prepared, run_job, write_labels
+from knee_study import RECIPE, TINY, job_of, prepared, run_job, write_labels
 
-from KneeBoneAgeTrainingLib.cohort.study import open_study
 from KneeBoneAgeTrainingLib.knee import negatives as knee_negatives
 from KneeBoneAgeTrainingLib.knee.batches import Lesson, StudentBatches, poorer
 from KneeBoneAgeTrainingLib.knee.job import rows_of_fold
@@ -24,16 +23,6 @@ from KneeBoneAgeTrainingLib.knee.recipe import (
 )
 from KneeBoneAgeTrainingLib.runs.machine import Machine
 from KneeBoneAgeTrainingLib.runs.record import RunError
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("knees")
-
-
-@pytest.fixture(scope="module")
-def study(place):
-    return open_study(make_study(place / "data"))
 
 
 def test_a_label_of_the_hand_film_is_moved_to_the_date_of_the_knee_film(study):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from knee_study import FOLLOWING, TINY, job_of, make_study, run_job, teacher_run, write_labels
+from knee_study import FOLLOWING, TINY, job_of, run_job, teacher_run, write_labels
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -19,7 +19,6 @@ from KneeBoneAgeLib.crop import KneeCrop
 from KneeBoneAgeLib.estimator import Estimator
 from KneeBoneAgeLib.finder_network import DEFAULT_CONFIG, FinderNetwork
 from KneeBoneAgeLib.radiograph import read_film
-from KneeBoneAgeTrainingLib.cohort.study import open_study
 from KneeBoneAgeTrainingLib.export import export_run
 from KneeBoneAgeTrainingLib.knee import results as knee_results
 from KneeBoneAgeTrainingLib.knee.recipe import (
@@ -29,16 +28,6 @@ from KneeBoneAgeTrainingLib.knee.start import TEACHER, Start
 from KneeBoneAgeTrainingLib.knee.weights import load_networks
 from KneeBoneAgeTrainingLib.runs.record import FILMS_CSV, RunError, read_rows
 from KneeBoneAgeTrainingLib.transfer_command import app
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("knees")
-
-
-@pytest.fixture(scope="module")
-def study(place):
-    return open_study(make_study(place / "data"))
 
 
 @pytest.fixture(scope="module")
