@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from KneeBoneAgeLib.crop import KneeCrop, iou
 from KneeBoneAgeLib.errors import FilmError
 from KneeBoneAgeLib.radiograph import read_film
+from KneeBoneAgeLib.report.records import SURE_CONFIDENCE
 from KneeBoneAgeLib.segmentation import KneeFinder
 
 Box = tuple[float, float, float, float]
@@ -143,10 +144,28 @@ def report(name: str, rows: list[Row], films: int, empty: int, seconds: list[flo
         numbers[f"{group}_centre_error"] = (
             float(np.median([row.centre_error for row in found])) if found else 0.0
         )
+    numbers |= confidence_numbers(rows)
     numbers["median_ms"] = 1000 * float(np.median(seconds))
     print(f"{name}:")
     for key, value in numbers.items():
         print(f"  {key:24} {value:.3f}" if isinstance(value, float) else f"  {key:24} {value}")
+    return numbers
+
+
+def confidence_numbers(rows: list[Row]) -> dict[str, float]:
+    """How many crops are marked as uncertain, and how much more often these are off."""
+    knees = [row for row in rows if row.overlap]
+    doubted = [row for row in rows if row.confidence < SURE_CONFIDENCE]
+    overlaps = np.array([row.overlap for row in knees])
+    unsure = np.array([row.confidence < SURE_CONFIDENCE for row in knees], bool)
+    numbers: dict[str, float] = {
+        "knees_uncertain": int(unsure.sum()),
+        "false_crops": sum(row.overlap is None for row in rows),
+        "false_crops_uncertain": sum(row.overlap is None for row in doubted),
+    }
+    for group, chosen in (("uncertain", unsure), ("sure", ~unsure)):
+        if chosen.any():
+            numbers[f"{group}_iou_75"] = float((overlaps[chosen] >= 0.75).mean())
     return numbers
 
 

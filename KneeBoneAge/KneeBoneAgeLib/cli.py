@@ -198,7 +198,8 @@ def crop(
         finding = estimator.find(film)
         results = crop_results(file, film, finding, job.run)
         stem = job.stem(file)
-        picture = pictures.overlay(film.pixels, list(zip(finding.knees or [None], results, strict=True)))
+        squares = list(zip(finding.knees or [None], results, strict=True))
+        picture = pictures.overlay(film.pixels, squares, job.run)
         job.save(f"{stem}_overlay.png", pictures.png(picture))
         for index, knee in enumerate(finding.knees, start=1):
             job.save(f"{stem}_knee{index}_crop.png", pictures.png_patch(cut(film.pixels, knee, size)))

@@ -29,7 +29,7 @@ from .errors import FilmError
 from .folder import FILM_SUFFIXES, film_paths, read_ahead
 from .report.files import JsonLines, Table
 from .report.page import Page
-from .report.records import RESEARCH_ONLY, Result, Run, error_result, headline, side_name, unknown_facts
+from .report.records import Result, Run, error_result, headline, side_name, unknown_facts
 
 if TYPE_CHECKING:
     from .crop import KneeCrop
@@ -83,7 +83,6 @@ class Job:
     pictures: Path | None
     crop: str | None = None
     run: Run = Run()
-    first_line: str = ""
     paths: list[Path] = field(default_factory=list)
     page: Page | None = None
     drawn: dict[str, Any] = field(default_factory=dict)
@@ -130,7 +129,6 @@ class Job:
             usage_error(str(error))
         self.estimator = estimator
         self.run = Run.of(estimator.bundle)
-        self.first_line = estimator.bundle.manifest.card_first_line
         return estimator
 
     def person_crops(self, film: Film) -> list[KneeCrop] | None:
@@ -178,19 +176,18 @@ class Job:
         film, knees = found.film, found.knees
         stem = self.stem(results[0].file)
         crops: list[KneeCrop | None] = [knee.crop for knee in knees] or [None]
-        whole = pictures.overlay(film.pixels, list(zip(crops, results, strict=True)))
+        whole = pictures.overlay(film.pixels, list(zip(crops, results, strict=True)), self.run)
         self.save(f"{stem}_overlay.png", pictures.png(whole))
         panels = []
         for knee, result in zip(knees, results, strict=bool(knees)):
             shown = result.status == "ok"
             saliency = explain_knee(self.estimator, film, knee.crop, str(method)) if shown else None
-            end = self.run.scale_end_months or 240.0
-            panel = pictures.panel(film.pixels, knee.crop, result, saliency, knee.probabilities, end)
+            panel = pictures.panel(film.pixels, knee.crop, result, self.run, saliency, knee.probabilities)
             name = f"{stem}_knee{result.knee_index}"
             self.save(f"{name}.png", pictures.png(panel))
             panels.append(pictures.jpeg(panel))
             if over_film and saliency is not None:
-                heated = pictures.overlay(film.pixels, [(knee.crop, result)], saliency)
+                heated = pictures.overlay(film.pixels, [(knee.crop, result)], self.run, saliency)
                 self.save(f"{name}_film.png", pictures.png(heated))
         self.drawn = {"film": pictures.jpeg(whole, 700), "knees": panels}
 
@@ -206,9 +203,7 @@ class Job:
                     writers.append(stack.enter_context(Table(self.csv)))
                 if self.pictures is not None:
                     self.pictures.mkdir(parents=True, exist_ok=True)
-                    self.page = stack.enter_context(
-                        Page(self.pictures / "report.html", self.run, self.first_line)
-                    )
+                    self.page = stack.enter_context(Page(self.pictures / "report.html", self.run))
             except OSError as error:
                 usage_error(f"{error.filename}: cannot be written ({error.strerror})")
             try:
@@ -278,6 +273,9 @@ class Job:
                 text += f": {result.reason}"
             if result.side_conflict:
                 text += f"; the header says side {result.side_from_header}"
+            if result.crop_uncertain:
+                self.counts["uncertain"] = self.counts.get("uncertain", 0) + 1
+                text += "; the crop is uncertain, look at it"
             if self.talks:
                 code = sys.stdout.encoding or "utf-8"
                 print(text.encode(code, "backslashreplace").decode(code), flush=True)
@@ -307,8 +305,14 @@ class Job:
                 markup=False,
                 soft_wrap=True,
             )
-        if self.first_line:
-            messages.print(f"{self.first_line} {RESEARCH_ONLY}", markup=False, style="dim")
+        if uncertain := counts.get("uncertain"):
+            messages.print(
+                f"The crop is uncertain on {uncertain} {'knee' if uncertain == 1 else 'knees'}: look at the pictures"
+                f"{'' if self.pictures else ' (--pictures)'}; estimate takes the right square as --crop.",
+                markup=False,
+                soft_wrap=True,
+            )
+        messages.print(self.run.caution, markup=False, style="dim")
         if self.pictures is not None:
             messages.print(f"Pictures: {self.pictures}", markup=False)
 

@@ -91,6 +91,7 @@ REASONS = (
     _("the fibula shows a {side} knee, the header says {header}: check the side"),
     _("the fibula shows a {side} knee, typed is {typed}: check the side"),
     # a crop
+    _("the crop is uncertain (confidence {confidence}): look whether the square lies on the knee"),
     _("most of the crop lies outside of the film; move it onto the knee"),
     _("what is in the crop does not look like a frontal knee without implants"),
     _("what is in the crop is unlike anything the networks were trained on"),

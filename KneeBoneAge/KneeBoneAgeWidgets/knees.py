@@ -9,10 +9,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from KneeBoneAgeLib import scene
+from KneeBoneAgeLib.report.records import crop_doubt
 from KneeBoneAgeLib.words import tell
 
 from .panel import Panel, Task
-from .wording import origin_name, say, side_name
+from .wording import knee_name, origin_name, say, side_name
 
 SIDES = ("unknown", "R", "L")
 FADED = 0.45
@@ -46,7 +47,13 @@ class KneesPanel(Panel):
                 say(self.ui.kneesStatus)
         self._knees = [one.node for one in self.module.shown]
         rows = [
-            (one.node.GetID(), one.crop["side"], _confidence(one.crop), origin_name(one.crop["origin"]))
+            (
+                one.node.GetID(),
+                one.crop["side"],
+                _confidence(one.crop),
+                tell(_doubt(one.crop)),
+                origin_name(one.crop["origin"]),
+            )
             for one in self.module.shown
         ]
         if rows != self._shown:
@@ -75,7 +82,9 @@ class KneesPanel(Panel):
         """Say why there is no knee, or what must be known of those that were found."""
         said = self._nothing.get(film, "")
         if self._knees:
-            said = "\n".join(_sentence(tell(note)) for note in scene.notes_of(film))
+            crops = [one.crop for one in self.module.shown]
+            doubts = [f"{knee_name(crop['side'])}: {tell(_doubt(crop))}" for crop in crops if _doubt(crop)]
+            said = "\n".join(_sentence(note) for note in (*map(tell, scene.notes_of(film)), *doubts))
         if said or self._noted:
             say(self.ui.kneesStatus, said, problem=True)
         self._noted = bool(said)
@@ -123,7 +132,7 @@ class KneesPanel(Panel):
         table = self.ui.kneesTable
         table.blockSignals(True)
         table.setRowCount(len(rows))
-        for row, (identity, side, confidence, origin) in enumerate(rows):
+        for row, (identity, side, confidence, doubt, origin) in enumerate(rows):
             box = qt.QComboBox()
             for one in SIDES:
                 box.addItem(side_name(one))
@@ -134,7 +143,9 @@ class KneesPanel(Panel):
                 lambda index, identity=identity: self._side_typed(identity, SIDES[index])
             )
             table.setCellWidget(row, 0, box)
-            table.setItem(row, 1, qt.QTableWidgetItem(confidence))
+            item = qt.QTableWidgetItem(confidence)
+            item.setToolTip(_sentence(doubt) if doubt else "")
+            table.setItem(row, 1, item)
             table.setItem(row, 2, qt.QTableWidgetItem(origin))
         table.blockSignals(False)
         rows_height = sum(table.rowHeight(row) for row in range(len(rows)))
@@ -173,7 +184,13 @@ class KneesPanel(Panel):
 
 
 def _confidence(crop: scene.Crop) -> str:
-    return "–" if crop["origin"] != "automatic" else f"{crop['confidence']:.0%}"
+    if crop["origin"] != "automatic":
+        return "–"
+    return f"{crop['confidence']:.0%}" + (" ⚠" if _doubt(crop) else "")
+
+
+def _doubt(crop: scene.Crop) -> str:
+    return crop_doubt(crop["origin"], crop["confidence"])
 
 
 def _sentence(text: str) -> str:

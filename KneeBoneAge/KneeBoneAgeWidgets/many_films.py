@@ -125,7 +125,8 @@ class ManyFilmsPanel(Panel):
             said = headline(record) if record["status"] == "ok" else tell(record.get("reason") or "")
             name = Path(record["file"]).name
             knee = knee_name(record.get("side")) if record.get("knee_index") else ""
-            self._log(": ".join(part for part in (name, knee, said) if part))
+            doubt = _("the square is uncertain") if record.get("crop_uncertain") else ""
+            self._log(": ".join(part for part in (name, knee, said, doubt) if part))
         self._count(message["film"], message["of"])
         self.module.later()
 

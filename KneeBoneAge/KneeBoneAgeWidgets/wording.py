@@ -98,7 +98,7 @@ def details(record: dict[str, Any]) -> list[str]:
     """What stands below the headline: interval and difference, or the reason of a refusal."""
     if record.get("status") != "ok":
         reason = tell(record["reason"]) if record.get("reason") else _("no reason was given")
-        return [_("Refused: {reason}").format(reason=reason)]
+        return [_("Refused: {reason}").format(reason=reason), *_crop_doubt(record)]
     lines = []
     low, high = record.get("interval_months") or (None, None)
     if low is not None and high is not None and not record.get("mature"):
@@ -116,7 +116,12 @@ def details(record: dict[str, Any]) -> list[str]:
         lines.append(_("The sex is not known: it would make the answer surer."))
     if record.get("side_conflict"):
         lines.append(_("The header of the film names the other side: check it."))
-    return lines
+    return [*lines, *_crop_doubt(record)]
+
+
+def _crop_doubt(record: dict[str, Any]) -> list[str]:
+    uncertain = record.get("crop_uncertain")
+    return [_("The square is uncertain: look whether it lies on the knee.")] if uncertain else []
 
 
 def _difference(record: dict[str, Any]) -> str:

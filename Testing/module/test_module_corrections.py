@@ -148,6 +148,44 @@ def test_a_side_that_header_and_fibula_disagree_on_is_told_until_it_is_typed(
     application.wait_until(lambda: not panel.ui.kneesStatus.visible, 20)
 
 
+def test_the_row_of_an_uncertain_square_is_marked_until_a_person_settles_it(application, panel, film):
+    panel.service.knees[1]["confidence"] = 0.71
+    panel.ui.findButton.click()
+    application.wait_until(lambda: panel.ui.kneesTable.rowCount == 2, 60)
+    sure, doubted = (panel.ui.kneesTable.item(row, 1) for row in range(2))
+    assert (sure.text(), sure.toolTip()) == ("97%", "")
+    assert doubted.text() == "71% ⚠"
+    assert "confidence 0.71" in doubted.toolTip()
+    assert panel.ui.kneesStatus.text.count("crop is uncertain") == 1
+    assert "Left knee: the crop is uncertain" in panel.ui.kneesStatus.text
+    drag(application, scene.knees(film)[1], 10)
+    application.wait_until(lambda: panel.ui.kneesTable.item(1, 1).text() == "–", 20)
+    application.wait_until(lambda: not panel.ui.kneesStatus.visible, 20)
+
+
+@pytest.mark.parametrize("status", ["ok", "refused"])
+def test_an_answer_from_an_uncertain_square_says_so(application, panel, found, tools, status):
+    def answer(request):
+        doubted = {
+            "crop_uncertain": True,
+            "status": status,
+            "reason": None if status == "ok" else "an implant",
+        }
+        records = [
+            tools.record(request["film"], 1, request["crops"][0]),
+            tools.record(request["film"], 2, request["crops"][1], **doubted),
+        ]
+        return {"bundle_sha256": tools.SHA, "records": records}
+
+    panel.service.answers["estimate"] = answer
+    panel.ui.estimateButton.click()
+    application.wait_until(lambda: len(panel.age_panel.cards) == 2, 60)
+    first, second = panel.age_panel.cards
+    assert "square is uncertain" not in first.text
+    assert "square is uncertain" in second.text
+    assert ("Refused" in second.text) == (status == "refused")
+
+
 def test_an_answer_says_that_the_sex_is_not_known_and_that_the_header_names_another_side(
     application, panel, found, tools
 ):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..version import VERSION
 from .files import Sink
-from .records import RESEARCH_ONLY, Result, Run, format_age, headline, side_name, unknown_facts, utf8
+from .records import Result, Run, format_age, headline, side_name, unknown_facts, utf8
 
 _PAGE_HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -34,13 +34,12 @@ th{font-weight:500;color:#66727d;white-space:nowrap}
 class Page(Sink):
     """A self-contained HTML page that grows film by film; a page that is cut short still opens."""
 
-    def __init__(self, target: str | os.PathLike[str], run: Run, card_first_line: str = "") -> None:
+    def __init__(self, target: str | os.PathLike[str], run: Run) -> None:
         super().__init__(target)
         bundle = f"Bundle {run.bundle}, SHA-256 {run.bundle_sha256}. " if run.bundle else ""
         lines = "".join(
             f'<p class="quiet">{html.escape(line)}</p>'
-            for line in (f"{bundle}KneeBoneAge {VERSION}. {RESEARCH_ONLY}", card_first_line)
-            if line
+            for line in (run.caution, f"{bundle}KneeBoneAge {VERSION}.")
         )
         self.put(f"{_PAGE_HEAD}<h1>Bone age from knee radiographs</h1>{lines}\n".encode())
 
@@ -90,7 +89,10 @@ def _knee_html(result: Result) -> str:
         rows.append(("Side", f"the anatomy says {result.side}, the header {result.side_from_header}"))
     if result.box_px is not None:
         box = ", ".join(f"{value:.0f}" for value in result.box_px)
-        rows.append(("Crop", f"{result.crop_origin}, [{box}] px, confidence {result.crop_confidence:.2f}"))
+        sure = ", uncertain" if result.crop_uncertain else ""
+        rows.append(
+            ("Crop", f"{result.crop_origin}, [{box}] px, confidence {result.crop_confidence:.2f}{sure}")
+        )
     if result.spacing_mm is None and result.status != "error":
         rows.append(("Spacing", "uncalibrated"))
     rows.extend(("Note", note) for note in result.notes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..crop import cut, to_film
 from ..version import VERSION
-from .records import PICTURE_MARK, RESEARCH_ONLY, Result, format_age, headline, side_name, unknown_facts
+from .records import PICTURE_MARK, Result, Run, crop_doubt, format_age, headline, side_name, unknown_facts
 
 if TYPE_CHECKING:
     from ..crop import KneeCrop
@@ -30,6 +31,8 @@ AMBER, TEAL, RED = (255, 178, 71), (94, 200, 190), (236, 112, 99)
 OVERLAY_SIDE_PX = 1400
 CELL_PX = 400
 PAD = 24
+CAUTION_PX = 14
+CAUTION_LINE_PX = round(CAUTION_PX * 1.4)
 
 _HEAT = np.array(
     [(0, 20, 60, 60), (0.35, 120, 40, 120), (0.65, 230, 90, 60), (0.85, 255, 178, 71), (1, 255, 246, 200)]
@@ -38,7 +41,10 @@ _HEAT = np.array(
 
 
 def overlay(
-    film_pixels: Grey, knees: Sequence[tuple[KneeCrop | None, Result]], saliency: Grey | None = None
+    film_pixels: Grey,
+    knees: Sequence[tuple[KneeCrop | None, Result]],
+    run: Run,
+    saliency: Grey | None = None,
 ) -> Image.Image:
     """The film with the squares that were cut and one line of text a knee.
 
@@ -46,11 +52,12 @@ def overlay(
     ----------
     film_pixels : (rows, cols) in 0..1, bone bright.
     knees : crop (None for a film without knees) and its record.
+    run : says what the picture must carry (`Run.caution`).
     saliency : (rows, cols) map in the film's own pixels to lay over it, any scale.
 
     Returns
     -------
-    RGB picture, longer side of the film at most 1400 px, a quiet line below it.
+    RGB picture, longer side of the film at most 1400 px, quiet lines below it.
     """
     rows, cols = film_pixels.shape
     scale = min(1.0, OVERLAY_SIDE_PX / max(rows, cols))
@@ -65,7 +72,9 @@ def overlay(
     lines = (
         [] if any(crop is not None for crop, _ in knees) else _wrapped(knees[0][1].reason or "", width, unit)
     )
-    footer = unit * 2 + len(lines) * round(unit * 1.4)
+    quiet = max(12, round(unit * 0.6))
+    caution = _wrapped(run.caution, width - PAD, quiet)
+    footer = unit + len(lines) * round(unit * 1.4) + len(caution) * round(quiet * 1.4)
     picture = Image.new("RGB", (width, film.height + footer), NIGHT)
     left = (width - film.width) // 2
     picture.paste(film, (left, 0))
@@ -75,8 +84,7 @@ def overlay(
             _square(draw, crop, result, scale, left, film, unit)
     for number, line in enumerate(lines):
         draw.text((PAD // 2, film.height + unit * 0.5 + number * unit * 1.4), line, TEXT, typeface(unit))
-    quiet = max(11, round(unit * 0.7))
-    draw.text((PAD // 2, picture.height - quiet * 0.7), RESEARCH_ONLY, QUIET, typeface(quiet), anchor="ls")
+    _last_lines(draw, caution, PAD // 2, picture.height - quiet * 0.7, quiet)
     return picture
 
 
@@ -84,16 +92,17 @@ def panel(
     film_pixels: Grey,
     crop: KneeCrop,
     result: Result,
+    run: Run,
     saliency: Grey | None = None,
     probabilities: Grey | None = None,
-    months_to: float = 240.0,
 ) -> Image.Image:
-    """One knee: crop, crop with heat map, distribution over bone ages.
+    """One knee: crop, crop with heat map, distribution over bone ages, and what the bundle says of itself.
 
     Parameters
     ----------
+    run : gives the end of the scale and what the picture must carry (`Run.caution`).
     saliency : (rows, cols) map in the film's own pixels, any scale, larger is more; None leaves the cell out.
-    probabilities : (bins,) over 0..``months_to`` months; None leaves the cell out.
+    probabilities : (bins,) over 0..``run.scale_end_months`` (240 where not known); None leaves the cell out.
     """
     upright = dataclasses.replace(crop, mirrored=False)
     plain = _grey(cut(film_pixels, upright, CELL_PX)).convert("RGB")
@@ -101,23 +110,28 @@ def panel(
     if saliency is not None:
         cells.append(("What the estimate rests on", _heated(plain, cut(saliency, upright, CELL_PX))))
     if probabilities is not None and result.status == "ok":
-        cells.append(("Bone age in years", _distribution(probabilities, result, months_to)))
+        end = run.scale_end_months or 240.0
+        cells.append(("Bone age in years", _distribution(probabilities, result, end)))
     width = PAD + len(cells) * (CELL_PX + PAD)
     title = f"{side_name(result)}: {headline(result)}"
-    details = _wrapped(_details(result), width - 2 * PAD, 16)
+    details = [(line, QUIET) for line in _wrapped(_details(result), width - 2 * PAD, 16)]
+    if result.crop_uncertain:
+        doubt = crop_doubt(result.crop_origin, result.crop_confidence)
+        details += [(line, AMBER) for line in _wrapped(doubt[:1].upper() + doubt[1:], width - 2 * PAD, 16)]
+    made = f"KneeBoneAge {VERSION}" + (f", bundle {result.bundle}" if result.bundle else "")
+    last = [line for text in (run.caution, made) for line in _wrapped(text, width - 2 * PAD, CAUTION_PX)]
     top = PAD + 36 + len(details) * 22 + 16
-    picture = Image.new("RGB", (width, top + CELL_PX + 60), NIGHT)
+    picture = Image.new("RGB", (width, top + CELL_PX + 44 + len(last) * CAUTION_LINE_PX), NIGHT)
     draw = ImageDraw.Draw(picture)
     font = _fitting(title, width - 2 * PAD, 26)
     draw.text((PAD, PAD + 24), title, RED if result.status != "ok" else TEXT, font, anchor="ls")
-    for number, line in enumerate(details):
-        draw.text((PAD, PAD + 50 + number * 22), line, QUIET, typeface(16), anchor="ls")
+    for number, (line, colour) in enumerate(details):
+        draw.text((PAD, PAD + 50 + number * 22), line, colour, typeface(16), anchor="ls")
     for column, (name, cell) in enumerate(cells):
         x = PAD + column * (CELL_PX + PAD)
         picture.paste(cell, (x, top))
         draw.text((x, top + CELL_PX + 20), name, TEXT, typeface(14), anchor="ls")
-    made = f"{RESEARCH_ONLY}  KneeBoneAge {VERSION}" + (f", bundle {result.bundle}" if result.bundle else "")
-    draw.text((PAD, picture.height - 12), made, QUIET, _fitting(made, width - 2 * PAD, 12), anchor="ls")
+    _last_lines(draw, last, PAD, picture.height - 16, CAUTION_PX)
     return picture
 
 
@@ -151,6 +165,12 @@ def _no_film() -> PngInfo:
     return info
 
 
+def _last_lines(draw: ImageDraw.ImageDraw, lines: Sequence[str], x: float, base: float, size: int) -> None:
+    """Quiet lines of ``size`` pixels, the last one at ``base``."""
+    for below, line in zip(reversed(range(len(lines))), lines, strict=True):
+        draw.text((x, base - below * round(size * 1.4)), line, QUIET, typeface(size), anchor="ls")
+
+
 def _square(
     draw: ImageDraw.ImageDraw,
     crop: KneeCrop,
@@ -165,14 +185,34 @@ def _square(
     ring = [tuple(point) for point in np.vstack([corners, corners[:1]])]
     line = max(2, unit // 7)
     draw.line(ring, fill=NIGHT, width=line + 2, joint="curve")
-    draw.line(ring, fill=colour, width=line, joint="curve")
-    label = f"{result.side if result.side in 'RL' else '?'}  {headline(result)}"
+    if result.crop_uncertain:
+        _dashes(draw, ring, colour, line, unit)
+    else:
+        draw.line(ring, fill=colour, width=line, joint="curve")
+    doubt = ", crop uncertain" if result.crop_uncertain else ""
+    label = f"{result.side if result.side in 'RL' else '?'}  {headline(result)}{doubt}"
     font = _fitting(label, film.width - unit, unit)
     box = draw.textbbox((0, 0), label, font)
     x = float(np.clip(corners[:, 0].min(), left, left + film.width - box[2] - unit))
     y = float(np.clip(corners[:, 1].min() - unit * 1.7, 0, film.height - unit * 1.7))
     draw.rounded_rectangle((x, y, x + box[2] + unit, y + unit * 1.6), unit // 3, fill=NIGHT)
     draw.text((x + unit / 2, y + unit * 0.8), label, colour, font, anchor="lm")
+
+
+def _dashes(
+    draw: ImageDraw.ImageDraw,
+    ring: Sequence[tuple[float, ...]],
+    colour: tuple[int, ...],
+    line: int,
+    unit: int,
+) -> None:
+    """The sides of a square in dashes of about ``unit`` pixels, with one at each corner."""
+    for start, end in itertools.pairwise(np.asarray(ring)):
+        steps = max(1, round(float(np.hypot(*(end - start))) / (2 * unit)))
+        for step in range(steps):
+            for low, high in ((step, step + 0.3), (step + 0.7, step + 1)):
+                one, other = (start + (end - start) * share / steps for share in (low, high))
+                draw.line([tuple(one), tuple(other)], fill=colour, width=line)
 
 
 def _details(result: Result) -> str:
@@ -189,7 +229,7 @@ def _details(result: Result) -> str:
         parts.append({"F": "girl", "M": "boy"}.get(result.sex, result.sex))
     if unknown := unknown_facts(result):
         parts.append(f"{unknown} unknown")
-    if result.crop_confidence is not None and result.crop_origin == "automatic":
+    if result.crop_confidence is not None and result.crop_origin == "automatic" and not result.crop_uncertain:
         parts.append(f"crop confidence {result.crop_confidence:.2f}")
     if result.side_conflict:
         parts.append(f"the header says side {result.side_from_header}")

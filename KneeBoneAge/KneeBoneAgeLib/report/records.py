@@ -23,21 +23,43 @@ if TYPE_CHECKING:
 
 RESEARCH_ONLY = "Research use only. Not for diagnosis."
 
+SURE_CONFIDENCE = 0.8
+"""Confidence from which an automatic crop needs no look of a person.
+
+Measured on phantom films, headers blanked. Of 999 knees 0.6 % lie below; of 7 crops on 299 films without a knee 5 do.
+On spoilt films (turned, cut off, partly hidden, coarse, wrongly windowed) 19 % of the 63 crops below overlap the knee
+by less than 0.75, of the 439 above 3 %.
+It tells what hardly looks like a frontal knee, not how well the square lies: on good films the overlap does not
+follow it (rank correlation 0.03).
+"""
+
 PICTURE_MARK = "KneeBoneAge picture"
 """Stands in the PNG header of a report's pictures, so that a walk over folders takes none for a film."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What all records of a run share."""
+    """What all records of a run share; ``first_line`` is what the bundle's card says first of it."""
 
     bundle: str | None = None
     bundle_sha256: str | None = None
     scale_end_months: float | None = None
+    first_line: str = ""
 
     @classmethod
     def of(cls, bundle: Bundle) -> Run:
-        return cls(bundle.name, bundle.sha256, bundle.manifest.architecture.months_to)
+        from ..bundle import PHANTOM_FIRST_LINE
+
+        facts = bundle.manifest
+        first_line = facts.card_first_line
+        if facts.training_data.real_children and first_line == PHANTOM_FIRST_LINE:
+            first_line = ""  # the manifest's default, left in a bundle of which it is not true
+        return cls(bundle.name, bundle.sha256, facts.architecture.months_to, first_line)
+
+    @property
+    def caution(self) -> str:
+        """What must stand wherever a picture or page of the run is seen alone."""
+        return f"{self.first_line} {RESEARCH_ONLY}".lstrip()
 
 
 @dataclass(frozen=True)
@@ -51,6 +73,7 @@ class Result:
     box_px : [x0, y0, x1, y1] in continuous pixels of the original, pixel (0, 0) covering [0, 1) x [0, 1).
     interval_months : [low, high]; of a mature knee from ``at_least_months`` to the end of the scale.
     withheld_bone_age_months : the number of a refused knee, which is not to be used.
+    crop_uncertain : True for an automatic crop that a person should look at; the estimate stands all the same.
     sex_source, age_source : "typed", "header" or None.
     side_conflict : True when the fibula and the header name different sides.
     """
@@ -75,6 +98,7 @@ class Result:
     at_least_months: float | None = None
     crop_origin: str | None = None
     crop_angle_deg: float | None = None
+    crop_uncertain: bool = False
     sex_source: str | None = None
     age_source: str | None = None
     spacing_mm: list[float] | None = None
@@ -122,7 +146,7 @@ def crop_results(file: str, film: Film, finding: Finding, run: Run) -> list[Resu
     if not finding.knees:
         return [Result(status="refused", reason=finding.reason, refusal_kind="no knee", **facts)]
     return [
-        Result(status="ok", **facts, **_crop_facts(index, crop, film))
+        Result(status="ok", **{**facts, **_crop_facts(index, crop, film, facts["notes"])})
         for index, crop in enumerate(finding.knees, start=1)
     ]
 
@@ -137,8 +161,7 @@ def estimate_results(file: str, estimate: FilmEstimate, run: Run) -> list[Result
         Result(
             status=knee.status,
             reason=knee.reason,
-            **facts,
-            **_crop_facts(index, knee.crop, film),
+            **{**facts, **_crop_facts(index, knee.crop, film, facts["notes"])},
             **_age_facts(knee, run),
         )
         for index, knee in enumerate(estimate.knees, start=1)
@@ -167,7 +190,8 @@ def _film_facts(file: str, film: Film, finding: Finding, run: Run) -> dict[str, 
     }
 
 
-def _crop_facts(index: int, crop: KneeCrop, film: Film) -> dict[str, Any]:
+def _crop_facts(index: int, crop: KneeCrop, film: Film, notes: list[str]) -> dict[str, Any]:
+    doubt = crop_doubt(crop.origin, crop.confidence)
     return {
         "knee_index": index,
         "side": crop.side,
@@ -175,6 +199,8 @@ def _crop_facts(index: int, crop: KneeCrop, film: Film) -> dict[str, Any]:
         "crop_confidence": _number(crop.confidence, 4),
         "crop_origin": crop.origin,
         "crop_angle_deg": _number(crop.angle_deg, 2),
+        "crop_uncertain": bool(doubt),
+        "notes": [*notes, *filter(None, [doubt])],
         "side_conflict": {crop.side, _header_side(film)} == {"R", "L"},
     }
 
@@ -213,6 +239,14 @@ def _number(value: float | None, digits: int) -> float | None:
 
 def _numbers(values: Iterable[float] | None, digits: int) -> list[Any] | None:
     return None if values is None else [_number(value, digits) for value in values]
+
+
+def crop_doubt(origin: str | None, confidence: float | None) -> str:
+    """Why a person should look at a crop, as one of `reasons.REASONS`; empty for a sure one and for a person's own."""
+    if origin != "automatic" or confidence is None or confidence >= SURE_CONFIDENCE:
+        return ""
+    hint = f"the crop is uncertain (confidence {confidence:.2f}): look whether the square lies on the knee"
+    return hint
 
 
 def format_age(months: float) -> str:

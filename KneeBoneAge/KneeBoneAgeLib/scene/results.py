@@ -143,6 +143,7 @@ def column_titles() -> dict[str, str]:
         "chronological_age_months": tell(_("Chronological age (months)")),
         "reason": tell(_("Reason")),
         "crop_origin": tell(_("Square")),
+        "crop_uncertain": tell(_("Square uncertain")),
         "bundle": tell(_("Model")),
         "time": tell(_("Time")),
     }

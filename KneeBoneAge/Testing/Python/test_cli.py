@@ -46,7 +46,9 @@ class FakeEstimator:
         name="fake",
         sha256="cd" * 32,
         manifest=SimpleNamespace(
-            card_first_line="never seen a real child", architecture=SimpleNamespace(months_to=240.0)
+            card_first_line="never seen a real child",
+            architecture=SimpleNamespace(months_to=240.0),
+            training_data=SimpleNamespace(real_children=0),
         ),
     )
 
@@ -353,6 +355,29 @@ def test_crop_leaves_patches_and_squares(films, tmp_path):
     assert folder.film_paths([tmp_path / "out"]) == []
     said = run("crop", films, "--out", tmp_path / "out").stdout
     assert said.count("Right knee: crop only, [30, 20, 90, 80] px, confidence 0.90\n") == 2
+
+
+def test_an_uncertain_crop_is_told_in_its_line_and_once_in_the_end(films, tmp_path, monkeypatch):
+    sure = run("estimate", films / "a.png", "--json", tmp_path / "sure.jsonl")
+    assert "crop is uncertain" not in sure.output
+    monkeypatch.setattr(sys.modules[__name__], "CROP", dataclasses.replace(CROP, confidence=0.7))
+    for command in ("estimate", "crop"):
+        out = ["--out", tmp_path / "out"] if command == "crop" else []
+        told = run(command, films / "a.png", films / "b.png", *out, "--json", tmp_path / "out.jsonl")
+        assert told.exit_code == 0, told.output
+        assert told.stdout.count("; the crop is uncertain, look at it\n") == 2
+        assert told.stderr.count("The crop is uncertain on 2 knees") == 1
+        assert [(one["status"], one["crop_uncertain"]) for one in lines(tmp_path / "out.jsonl")] == [
+            ("ok", True)
+        ] * 2
+    given = run("estimate", films / "a.png", "--crop", "30,20,90,80", "--json", tmp_path / "out.jsonl")
+    assert "crop is uncertain" not in given.output
+
+
+def test_the_bundle_says_what_it_is_in_the_end_of_a_run_and_on_its_page(films, tmp_path):
+    result = run("estimate", films / "a.png", "--pictures", tmp_path / "out")
+    assert "never seen a real child Research use only" in result.stderr
+    assert "never seen a real child Research use only" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_explain_lays_the_map_over_the_film_with_the_method_asked_for(films, tmp_path, monkeypatch):

@@ -6,11 +6,13 @@ import io
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from KneeBoneAgeLib.bundle import PHANTOM_FIRST_LINE
 from KneeBoneAgeLib.crop import KneeCrop, map_to_film
 from KneeBoneAgeLib.radiograph.film import Film, FilmIdentifiers, with_known
 from KneeBoneAgeLib.report import pictures
@@ -18,6 +20,7 @@ from KneeBoneAgeLib.report.files import JsonLines, Table
 from KneeBoneAgeLib.report.page import Page
 from KneeBoneAgeLib.report.records import (
     RESEARCH_ONLY,
+    SURE_CONFIDENCE,
     Result,
     Run,
     error_result,
@@ -31,7 +34,7 @@ ISSUE_KEYS = [
     *("chronological_age_months", "bone_age_months", "interval_months", "interval_level", "mature"),
     *("bundle", "bundle_sha256"),
 ]
-RUN = Run("tiny", "ab" * 32, 240.0)
+RUN = Run("tiny", "ab" * 32, 240.0, "This bundle has never seen a real child.")
 CROP = KneeCrop((150.0, 120.0), 100.0, angle_deg=5.0, side="R", confidence=0.875)
 
 
@@ -192,9 +195,9 @@ def test_ages_read_as_a_clinic_says_them():
 
 
 def test_the_page_carries_its_pictures_and_escapes_what_it_shows(tmp_path):
-    with Page(tmp_path / "report.html", RUN, "never seen a real child") as page:
+    with Page(tmp_path / "report.html", RUN) as page:
         results = records(make_film(), Knee(reason="<script>alert(1)</script>"))
-        panel = pictures.panel(make_film().pixels, CROP, results[0])
+        panel = pictures.panel(make_film().pixels, CROP, results[0], RUN)
         page.write(results, film=pictures.jpeg(panel), knees=[pictures.png(panel)])
     text = (tmp_path / "report.html").read_text()
     assert "<script>" not in text
@@ -218,6 +221,135 @@ def test_page_and_picture_say_what_the_answer_had_to_do_without(tmp_path):
     assert told == ["sex and chronological age", "chronological age", "sex", None]
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """Every text that is drawn into a picture, with the share of it that lies inside of the picture."""
+    texts = []
+    draw_text = ImageDraw.ImageDraw.text
+
+    def text(self, place, words, fill=None, font=None, anchor=None, **more):
+        x0, y0, x1, y1 = self.textbbox(place, words, font, anchor)
+        width, height = self.im.size
+        inside = max(0, min(x1, width) - max(x0, 0)) * max(0, min(y1, height) - max(y0, 0))
+        texts.append((words, inside / ((x1 - x0) * (y1 - y0)), y1 - y0))
+        draw_text(self, place, words, fill, font, anchor, **more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return texts
+
+
+def read_off(texts):
+    """What a person reads in a picture; nothing of it is cut off or too small."""
+    assert all(inside == 1 and height >= 7 for _words, inside, height in texts)
+    words = " ".join(words for words, _inside, _height in texts)
+    texts.clear()
+    return words
+
+
+def each_picture(run, result):
+    """Pictures that may be seen alone: a wide panel, a narrow one, a film with and without a map, a small film."""
+    film = make_film().pixels
+    yield pictures.panel(film, CROP, result, run, film, np.full(120, 1 / 120))
+    yield pictures.panel(film, CROP, result, run)
+    yield pictures.overlay(film, [(CROP, result)], run)
+    yield pictures.overlay(film, [(CROP, result)], run, film)
+    yield pictures.overlay(film[::3, ::3], [(None, result)], run)
+
+
+@pytest.mark.parametrize("real_children", [0, 40])
+def test_each_picture_says_what_the_bundle_says_of_itself(real_children, drawn):
+    own = "This bundle was trained on films of the study Tyrol, 40 children; it was not tested on others."
+    run = Run.of(bundle_of(real_children, own if real_children else PHANTOM_FIRST_LINE))
+    (result,) = records(make_film(), Knee())
+    for picture in each_picture(run, result):
+        said = read_off(drawn)
+        assert f"{run.first_line} {RESEARCH_ONLY}" in said
+        assert ("never seen a real child" in said) == (real_children == 0)
+        ground = np.asarray(picture)[-8:]
+        assert (ground == pictures.NIGHT).all(-1).mean() > 0.9  # below the film, not over it
+
+
+def test_a_bundle_of_real_children_never_says_that_it_has_seen_none(drawn):
+    run = Run.of(bundle_of(40, PHANTOM_FIRST_LINE))
+    (result,) = records(make_film(), Knee())
+    for _picture in each_picture(run, result):
+        said = read_off(drawn)
+        assert RESEARCH_ONLY in said
+        assert "never seen" not in said
+
+
+def bundle_of(real_children, first_line):
+    manifest = SimpleNamespace(
+        card_first_line=first_line,
+        architecture=SimpleNamespace(months_to=240.0),
+        training_data=SimpleNamespace(real_children=real_children),
+    )
+    return SimpleNamespace(name="tiny", sha256="ab" * 32, manifest=manifest)
+
+
+def unsure(**facts):
+    return Knee(crop=dataclasses.replace(CROP, confidence=SURE_CONFIDENCE - 0.01), **facts)
+
+
+def test_an_uncertain_crop_is_marked_and_its_answer_stands():
+    sure, doubted = records(make_film(), Knee(), unsure(), notes=("b",))
+    assert (sure.crop_uncertain, sure.notes) == (False, ["b"])
+    assert doubted.crop_uncertain
+    assert doubted.notes[0] == "b"
+    assert "the crop is uncertain" in doubted.notes[1]
+    assert (doubted.status, doubted.reason, doubted.refusal_kind) == ("ok", None, None)
+    assert doubted.bone_age_months == sure.bone_age_months
+
+
+def test_an_uncertain_crop_and_a_refusal_are_told_apart():
+    (record,) = records(make_film(), unsure(status="refused", reason="implant", refusal_kind="content"))
+    assert (record.reason, record.refusal_kind, record.crop_uncertain) == ("implant", "content", True)
+
+
+@pytest.mark.parametrize("confidence", [SURE_CONFIDENCE, 1.0])
+def test_a_sure_crop_is_not_marked(confidence):
+    (record,) = records(make_film(), Knee(crop=dataclasses.replace(CROP, confidence=confidence)))
+    assert not record.crop_uncertain
+
+
+def test_a_square_that_a_person_gave_is_never_uncertain():
+    crop = dataclasses.replace(CROP, origin="person", confidence=0.1)
+    assert not records(make_film(), Knee(crop=crop))[0].crop_uncertain
+
+
+def test_pictures_and_page_show_that_a_crop_is_uncertain(drawn, tmp_path):
+    sure, doubted = (records(make_film(), knee)[0] for knee in (Knee(), unsure()))
+    told = []
+    for result in (sure, doubted):
+        with Page(tmp_path / "report.html", RUN) as page:
+            page.write([result])
+        told.append("uncertain" in (tmp_path / "report.html").read_text())
+        for number, _picture in enumerate(each_picture(RUN, result)):
+            said = read_off(drawn)
+            told.append("uncertain" in said or number == 4)  # the last one shows no crop
+    assert told == [False] * 5 + [True] + [True] * 6
+
+
+def test_the_square_of_an_uncertain_crop_is_broken():
+    film = np.zeros((900, 700), np.float32)
+    crop = KneeCrop((300.0, 500.0), 200.0)
+    share = []
+    for uncertain in (False, True):
+        result = Result(
+            "a.png", "ok", knee_index=1, side="R", bone_age_months=100.0, crop_uncertain=uncertain
+        )
+        rows, columns = amber(pictures.overlay(film, [(crop, result)], RUN))
+        below = rows[(rows > 590) & (columns > 190) & (columns < 410)]
+        share.append(len(below))
+    assert 0.4 < share[1] / share[0] < 0.8
+
+
+def top_of_cells(panel):
+    """First row of the cells of a panel: the first one that the ground does not show through."""
+    rows = (panel[:, pictures.PAD : pictures.PAD + pictures.CELL_PX] != pictures.NIGHT).any(-1).mean(1)
+    return int((rows == 1).argmax())
+
+
 def amber(picture):
     pixels = np.asarray(picture, int)
     return (abs(pixels - pictures.AMBER).sum(axis=-1) < 30).nonzero()
@@ -227,7 +359,7 @@ def test_the_square_is_drawn_where_the_crop_lies_on_the_film():
     film = np.zeros((900, 700), np.float32)
     crop = KneeCrop((300.0, 500.0), 200.0)
     result = Result("a.png", "ok", knee_index=1, side="R", bone_age_months=100.0)
-    rows, columns = amber(pictures.overlay(film, [(crop, result)]))
+    rows, columns = amber(pictures.overlay(film, [(crop, result)], RUN))
     label = rows < 398
     assert columns[~label].min() == pytest.approx(200, abs=3)
     assert columns[~label].max() == pytest.approx(400, abs=3)
@@ -237,7 +369,7 @@ def test_the_square_is_drawn_where_the_crop_lies_on_the_film():
 def test_large_films_are_shown_smaller_and_squares_with_them():
     film = np.zeros((2800, 2800), np.float32)
     result = Result("a.png", "ok", knee_index=1, side="L", bone_age_months=100.0)
-    picture = pictures.overlay(film, [(KneeCrop((1400.0, 2000.0), 1000.0), result)])
+    picture = pictures.overlay(film, [(KneeCrop((1400.0, 2000.0), 1000.0), result)], RUN)
     assert picture.width == 1400
     rows, _ = amber(picture)
     assert rows.max() == pytest.approx(1250, abs=4)
@@ -249,9 +381,9 @@ def test_the_heat_lies_on_the_place_that_the_saliency_marks():
     hot = np.zeros((400, 400), np.float32)
     hot[150:160, 240:250] = 1
     result = Result("a.png", "ok", knee_index=1, side="L", bone_age_months=100.0)
-    plain = np.asarray(pictures.panel(film, crop, result), int)
-    heated = np.asarray(pictures.panel(film, crop, result, hot), int)
-    top = heated.shape[0] - 60 - pictures.CELL_PX
+    plain = np.asarray(pictures.panel(film, crop, result, RUN), int)
+    heated = np.asarray(pictures.panel(film, crop, result, RUN, hot), int)
+    top = top_of_cells(heated)
     cell = heated[top : top + pictures.CELL_PX, 2 * pictures.PAD + pictures.CELL_PX :][:, : pictures.CELL_PX]
     rows, columns = (cell[..., 0] > 150).nonzero()
     assert rows.mean() / pictures.CELL_PX == pytest.approx((155 - 100) / 200, abs=0.02)
@@ -265,8 +397,8 @@ def test_a_saliency_of_a_crop_survives_the_way_over_the_film_into_the_panel():
     values = np.zeros((50, 50), np.float32)
     values[10:14, 30:34] = 1
     result = Result("a.png", "ok", knee_index=1, side="R", bone_age_months=100.0)
-    heated = np.asarray(pictures.panel(film, crop, result, map_to_film(values, crop, film.shape)), int)
-    top = heated.shape[0] - 60 - pictures.CELL_PX
+    heated = np.asarray(pictures.panel(film, crop, result, RUN, map_to_film(values, crop, film.shape)), int)
+    top = top_of_cells(heated)
     cell = heated[top : top + pictures.CELL_PX, 2 * pictures.PAD + pictures.CELL_PX :][:, : pictures.CELL_PX]
     rows, columns = (cell[..., 0] > 150).nonzero()
     assert (rows.mean() / pictures.CELL_PX, columns.mean() / pictures.CELL_PX) == pytest.approx(
@@ -277,8 +409,10 @@ def test_a_saliency_of_a_crop_survives_the_way_over_the_film_into_the_panel():
 def test_a_map_without_any_saliency_leaves_the_crop_as_it_is():
     film = np.full((400, 400), 0.2, np.float32)
     result = Result("a.png", "ok", knee_index=1, side="R", bone_age_months=100.0)
-    heated = np.asarray(pictures.panel(film, KneeCrop((200.0, 200.0), 200.0), result, np.zeros_like(film)))
-    top = heated.shape[0] - 60 - pictures.CELL_PX
+    heated = np.asarray(
+        pictures.panel(film, KneeCrop((200.0, 200.0), 200.0), result, RUN, np.zeros_like(film))
+    )
+    top = top_of_cells(heated)
     first, second = (
         heated[top : top + pictures.CELL_PX, x : x + pictures.CELL_PX]
         for x in (pictures.PAD, 2 * pictures.PAD + pictures.CELL_PX)
@@ -290,8 +424,10 @@ def test_the_distribution_of_a_refused_knee_is_not_shown():
     film = np.full((400, 400), 0.2, np.float32)
     crop = KneeCrop((200.0, 200.0), 200.0)
     bins = np.full(120, 1 / 120)
-    shown = pictures.panel(film, crop, Result("a", "ok", knee_index=1, bone_age_months=100.0), None, bins)
-    hidden = pictures.panel(film, crop, Result("a", "refused", reason="x", knee_index=1), None, bins)
+    shown = pictures.panel(
+        film, crop, Result("a", "ok", knee_index=1, bone_age_months=100.0), RUN, None, bins
+    )
+    hidden = pictures.panel(film, crop, Result("a", "refused", reason="x", knee_index=1), RUN, None, bins)
     assert hidden.width < shown.width
 
 
