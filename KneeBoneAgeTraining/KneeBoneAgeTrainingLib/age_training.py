@@ -1,8 +1,8 @@
-"""Train the age networks: pretraining on one cohort, heads for each fold, folds on another, calibration and gate.
+"""Train the age networks: pretraining on one cohort, its heads again, folds on another, calibration and gate.
 
     python -m KneeBoneAgeTrainingLib.age_training pretrain --run RUN --cache A --minutes 30
-    python -m KneeBoneAgeTrainingLib.age_training views    --run RUN --cache A
-    python -m KneeBoneAgeTrainingLib.age_training heads 0  --run RUN --cache A
+    python -m KneeBoneAgeTrainingLib.age_training views 0  --run RUN --cache A
+    python -m KneeBoneAgeTrainingLib.age_training heads    --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training fold 0   --run RUN --cache B --replay A --minutes 6
     python -m KneeBoneAgeTrainingLib.age_training calibrate --run RUN --cache B
 
@@ -34,7 +34,15 @@ from .age_module import AgeModule
 from .batches import Batches, Data, Part, knees_apart, parts_of
 from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
-from .head_training import HeadRecipe, cache_features, learn_heads, load_views, save_views, with_physes
+from .head_training import (
+    HeadRecipe,
+    cache_features,
+    joined,
+    learn_heads,
+    load_views,
+    save_views,
+    with_physes,
+)
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
 from .recipe import Recipe
@@ -42,7 +50,12 @@ from .runs.weights import save_state
 
 log = logging.getLogger(__name__)
 
-VIEWS = "views.safetensors"
+HEADS = "heads"
+
+
+def views_file(number: int) -> str:
+    """Name of the file of one view of all crops."""
+    return f"views-{number}.safetensors"
 
 
 class _LookAfterEpoch(lightning.Callback):
@@ -191,24 +204,27 @@ def pretrain(
     save_state(folder / "module.safetensors", module)
 
 
-def keep_views(run: Path, cache: CropCache) -> None:
-    """Between the stages: what the pretrained network sees of jittered views of the same knees (`head_training`)."""
-    if (run / VIEWS).exists():
+def keep_views(run: Path, cache: CropCache, number: int) -> None:
+    """Between the stages: what the pretrained network sees of one jittered view of the same knees (`head_training`),
+    the one with `HeadRecipe.structure[number]`."""
+    if (run / views_file(number)).exists():
         return
     module = with_physes(load_module(run / "pretrain"))
-    rows = np.tile(knees_apart(cache)[0], HeadRecipe().views)
-    save_views(run / VIEWS, cache_features(module, cache, rows, module.recipe.seed))
+    rows, share = knees_apart(cache)[0], HeadRecipe().structure[number]
+    seed = module.recipe.seed + number
+    save_views(run / views_file(number), cache_features(module, cache, rows, seed, share))
 
 
-def renew_heads(run: Path, fold: int) -> None:
-    """The heads that a fold starts from, learnt from those views from first weights of their own.
+def renew_heads(run: Path) -> None:
+    """The heads that all folds start from, learnt from those views from first weights.
 
-    On 474 phantom knees the folds' mean was as far off with one set of heads for all (3.95 months, 3.96 with these)."""
-    folder = run / f"heads-{fold}"
+    Heads of its own for each fold were as far off in their mean (474 phantom knees: 3.96 months, 3.95 with these)."""
+    folder = run / HEADS
     if (folder / "module.safetensors").exists():
         return
     module = with_physes(load_module(run / "pretrain"))
-    learn_heads(module, load_views(run / VIEWS), HeadRecipe(seed=7 + fold))
+    views = [load_views(run / views_file(number)) for number in range(len(HeadRecipe().structure))]
+    learn_heads(module, joined(views), HeadRecipe())
     folder.mkdir(exist_ok=True)
     module.recipe.save(folder / "recipe.json")
     save_state(folder / "module.safetensors", module)
@@ -232,7 +248,7 @@ def train_fold(
     fold_of = assign_folds(labels.patient_id, labels.age_months, labels.sex)
     own, others = knees[fold_of == fold], knees[fold_of != fold]
     parts = parts_of(recipe, (cache, others, recipe.label), replay, cache, negatives)
-    heads = run / f"heads-{fold}"
+    heads = run / HEADS
     start = load_module(heads if (heads / "module.safetensors").exists() else run / "pretrain")
     recipe = settle_recipe(folder, replace(recipe, network=start.recipe.network), parts, minutes)
     module = new_module(recipe, parts)
@@ -256,8 +272,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None
     )
-    parser.add_argument("part", choices=["pretrain", "views", "heads", "fold", "calibrate"])
-    parser.add_argument("fold", type=int, nargs="?", choices=range(FOLDS))
+    parser.add_argument("part", choices=["pretrain", "views", HEADS, "fold", "calibrate"])
+    parser.add_argument("number", type=int, nargs="?", choices=range(FOLDS), help="of the fold or view")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, required=True, help="folder of crops")
     parser.add_argument(
@@ -288,12 +304,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         calibrate(given.run, cache, negatives)
         return
     if given.part == "views":
-        keep_views(given.run, cache)
+        if given.number not in range(len(HeadRecipe().structure)):
+            parser.error(f"views: which one, 0 to {len(HeadRecipe().structure) - 1}")
+        keep_views(given.run, cache, given.number)
         return
-    if given.part == "heads":
-        if given.fold is None:
-            parser.error("heads: of which fold, 0 to 4")
-        renew_heads(given.run, given.fold)
+    if given.part == HEADS:
+        renew_heads(given.run)
         return
     stage = STAGES[given.part]
     changes = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in given.set)}
@@ -301,10 +317,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.part == "pretrain":
         pretrain(given.run, cache, recipe, given.minutes, negatives, given.start)
         return
-    if given.fold is None:
+    if given.number is None:
         parser.error("fold: which one, 0 to 4")
-    recipe = replace(recipe, seed=recipe.seed + given.fold)
-    train_fold(given.run, given.fold, cache, recipe, given.minutes, replay, negatives)
+    recipe = replace(recipe, seed=recipe.seed + given.number)
+    train_fold(given.run, given.number, cache, recipe, given.minutes, replay, negatives)
 
 
 STAGES = {

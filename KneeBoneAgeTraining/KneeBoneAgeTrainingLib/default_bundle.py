@@ -21,14 +21,16 @@ from pathlib import Path
 from KneeBoneAgeLib.version import VERSION
 
 from .folds import FOLDS
+from .head_training import HeadRecipe
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """So many children (or films) of one seed."""
+    """So many children (or films) of one seed, their ages as in the clinic or, `even_ages`, each as frequent."""
 
     count: int
     seed: int
+    even_ages: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,11 @@ class Plan:
     """
 
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
-    refining: tuple[Cohort, ...] = (Cohort(12_000, 601), Cohort(19_500, 501))
+    refining: tuple[Cohort, ...] = (
+        Cohort(12_000, 601),
+        Cohort(19_500, 501),
+        Cohort(15_000, 701, even_ages=True),
+    )
     folds: tuple[Cohort, ...] = (Cohort(2_500, 606),)
     negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_000, 504))
     finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3))
@@ -85,6 +91,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     def crops(name: str, cohort: Cohort, kind: str = "crops", *more: str) -> tuple[str, list[str]]:
         out = run / name / str(cohort.seed)
         numbers = ["--children", str(cohort.count), "--seed", str(cohort.seed)]
+        numbers += ["--even-ages"] * cohort.even_ages
         return f"{name}-{cohort.seed}", [drawing, kind, str(out), *numbers, *more]
 
     def learn(
@@ -128,7 +135,6 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
         for k in range(FOLDS)
     ]
     kept = ["--run", refined, "--cache", str(run / "refining")]
-    pairs = [range(k, min(k + 2, FOLDS)) for k in range(0, FOLDS, 2)]
     minutes = ["--minutes", str(plan.finder_minutes)]
     refining = ["--start", f"{ages}/pretrain", "--set", "small_share=0", "batch=16", "learning_rate=0.001"]
     refining += ["warm_up=0.03", f"jitter={REFINING_JITTER}"]
@@ -147,8 +153,8 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
             ),
         ],
         [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
-        [("views", [age, "views", *kept])],
-        *([(f"heads-{k}", [age, "heads", str(k), *kept]) for k in pair] for pair in pairs),
+        [(f"views-{k}", [age, "views", str(k), *kept]) for k in range(len(HeadRecipe().structure))],
+        [("heads", [age, "heads", *kept])],
         *(folds[k : k + 2] for k in range(0, FOLDS, 2)),
         [learn("calibrate", "calibrate", refined, "folds", 1)],
     ]

@@ -17,7 +17,7 @@ import numpy as np
 
 from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, sample, to_crop, whole_film
 from KneeBoneAgeLib.phantom.build import LANDMARKS, KneeTruth
-from KneeBoneAgeLib.phantom.children import Child, draw_children, maturity_vector
+from KneeBoneAgeLib.phantom.children import OLDEST_MONTHS, Child, draw_children, maturity_vector
 from KneeBoneAgeLib.phantom.look import Look, expose
 from KneeBoneAgeLib.phantom.props import add_knee_replacement
 from KneeBoneAgeLib.phantom.scenes import Scene, frontal_film, knee_view, lateral_film, other_film
@@ -233,6 +233,12 @@ def _labels(children: list[Child], kinds: list[str], landmarks: list[np.ndarray]
     )
 
 
+def _even_ages(children: int, seed: int) -> np.ndarray:
+    """Chronological ages (months) of so many children, from half a year up to the clinic's oldest."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+    return rng.uniform(6.0, OLDEST_MONTHS, children)
+
+
 def draw_crops(
     out: Path,
     children: int,
@@ -240,6 +246,7 @@ def draw_crops(
     *,
     negatives: bool = False,
     oracle: bool = False,
+    even_ages: bool = False,
     part: int = 250,
     worker: int = 0,
     workers: int = 1,
@@ -247,9 +254,11 @@ def draw_crops(
     """Draw one crop a child into a cache, in parts; parts that are there already are kept (resume).
 
     Workers share the parts: worker ``k`` of ``n`` draws parts k, k + n, … With ``negatives``, a picture a child
-    that is not a frontal knee fit for reading, of the kinds of `NEGATIVES` in turn.
+    that is not a frontal knee fit for reading, of the kinds of `NEGATIVES` in turn. With ``even_ages`` every age is
+    as frequent as any other; a clinic sees few small children and few who are grown.
     """
-    everybody = draw_children(children, seed, with_oracle=oracle)
+    ages = _even_ages(children, seed) if even_ages else None
+    everybody = draw_children(children, seed, ages, with_oracle=oracle)
     parts = -(-children // part)
     for number in range(worker, parts, workers):
         if (out / f"images-{number:04d}.npy").exists():
@@ -278,6 +287,7 @@ def main() -> None:
     parser.add_argument("--worker", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--oracle", action="store_true")
+    parser.add_argument("--even-ages", action="store_true", help="every age as frequent as any other")
     given = parser.parse_args()
     draw_crops(
         given.out,
@@ -285,6 +295,7 @@ def main() -> None:
         given.seed,
         negatives=given.kind == "negatives",
         oracle=given.oracle,
+        even_ages=given.even_ages,
         worker=given.worker,
         workers=given.workers,
     )

@@ -13,6 +13,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from KneeBoneAgeLib.crop import Box, KneeCrop, crop_from_box
@@ -84,13 +85,19 @@ class CorrectedCrops:
         meant = {name for path, file in films for name in self._names_of(path, file)}
         return [name for name in self.squares if name not in meant]
 
+    @cached_property
+    def _names_at(self) -> Mapping[Path, tuple[str, ...]]:
+        """Names by the paths that they may stand for, as written and beside the table; found once for all films."""
+        found: dict[Path, tuple[str, ...]] = {}
+        for name in self.squares:
+            for path in {Path(name), (self.table.parent / name).resolve()}:
+                found[path] = (*found.get(path, ()), name)
+        return found
+
     def _names_of(self, path: Path, file: str) -> list[str]:
-        whole = path.resolve()
-        return [
-            name
-            for name in self.squares
-            if name == file or Path(name) == path or (self.table.parent / name).resolve() == whole
-        ]
+        own = (file,) if file in self.squares else ()
+        beside = self._names_at.get(path.resolve(), ())
+        return list(dict.fromkeys([*own, *self._names_at.get(path, ()), *beside]))
 
     def _of(self, path: Path, file: str) -> tuple[Square, ...]:
         return tuple(square for name in self._names_of(path, file) for square in self.squares[name])

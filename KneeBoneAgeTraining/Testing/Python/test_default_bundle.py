@@ -16,9 +16,9 @@ def test_every_stage_finds_what_it_reads_made_before(tmp_path):
     assert len(set(names)) == len(names)
     for earlier, later in (
         ("pretrain", "refine"),
-        ("refine", "views"),
-        ("views", "heads-0"),
-        ("heads-4", "fold-0"),
+        ("refine", "views-0"),
+        ("views-1", "heads"),
+        ("heads", "fold-0"),
         ("fold-4", "calibrate"),
     ):
         assert names.index(earlier) < names.index(later)

@@ -17,9 +17,11 @@ from KneeBoneAgeTrainingLib.head_training import (
     HeadRecipe,
     Heads,
     cache_features,
+    joined,
     learn_heads,
     load_views,
     with_physes,
+    with_structure,
 )
 from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, predict
 
@@ -121,28 +123,41 @@ def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(
     assert any(not torch.equal(v, before[k]) for k, v in heads.physis_reader.state_dict().items())
 
 
-def test_each_fold_starts_from_heads_of_its_own_learnt_from_the_same_views(cache, tmp_path, monkeypatch):
+def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "EVALUATED", 4)
-    monkeypatch.setattr(age_training, "HeadRecipe", partial(HeadRecipe, views=2, steps=4, batch=16))
+    monkeypatch.setattr(age_training, "HeadRecipe", partial(HeadRecipe, steps=4, batch=16))
     recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=2)
     age_training.pretrain(tmp_path, cache, recipe, None, None)
-    age_training.keep_views(tmp_path, cache)
-    kept = load_views(tmp_path / age_training.VIEWS)
-    assert len(kept.base) == len(kept.strips) == len(kept.labels["sex"]) == 2 * len(knees_apart(cache)[0])
-    written = (tmp_path / age_training.VIEWS).stat().st_mtime_ns
-    age_training.keep_views(tmp_path, cache)
-    assert (tmp_path / age_training.VIEWS).stat().st_mtime_ns == written
+    kept = []
+    for number in range(len(HeadRecipe().structure)):
+        age_training.keep_views(tmp_path, cache, number)
+        path = tmp_path / age_training.views_file(number)
+        kept.append(load_views(path))
+        written = path.stat().st_mtime_ns
+        age_training.keep_views(tmp_path, cache, number)
+        assert path.stat().st_mtime_ns == written
+    assert len(kept[0].base) == len(kept[0].strips) == len(knees_apart(cache)[0])
+    assert len(joined(kept).labels["sex"]) == len(kept) * len(kept[0].base)
+    assert not torch.equal(kept[0].read, kept[1].read)
+    age_training.renew_heads(tmp_path)
     for fold in (0, 1):
-        age_training.renew_heads(tmp_path, fold)
         age_training.train_fold(tmp_path, fold, cache, replace(recipe, learning_rate=1e-9), None, None, None)
-    begun, other, fold_0 = (
+    begun, *folds = (
         age_training.load_module(tmp_path / name).network.state_dict()
-        for name in ("heads-0", "heads-1", "fold-0")
+        for name in ("heads", "fold-0", "fold-1")
     )
-    layer = "physis_reader.read"
-    assert not torch.allclose(begun[layer], other[layer], atol=1e-3)
-    assert torch.allclose(begun[layer], fold_0[layer], atol=1e-5)
-    assert torch.equal(begun["backbone.stem.0.weight"], other["backbone.stem.0.weight"])
+    first = age_training.load_module(tmp_path / "pretrain").network.state_dict()
+    for fold in folds:
+        assert torch.allclose(begun["physis_reader.read"], fold["physis_reader.read"], atol=1e-5)
+    assert not torch.allclose(begun["head.linear.weight"][:, :10], first["head.linear.weight"][:, :10])
+    assert torch.equal(begun["backbone.stem.0.weight"], first["backbone.stem.0.weight"])
+
+
+def test_views_with_less_structure_on_the_bone():
+    recipe = replace(TINY, jitter=replace(TINY.jitter, texture=0.06, lines=3.5, clouds=0.12))
+    half = with_structure(recipe, 0.5)
+    assert (half.jitter.texture, half.jitter.lines, half.jitter.clouds) == (0.03, 1.75, 0.06)
+    assert replace(half, jitter=recipe.jitter) == recipe
 
 
 def _after(network, read, strips):

@@ -102,3 +102,18 @@ def test_a_row_of_a_bilateral_film_means_the_knee_of_its_side():
     assert crops_of("", both) == crops_of("B", both) == ((right, left), None)
     none, reason = crops_of("L", Finding((right, replace(left, side="R"))))
     assert (none, reason) == ((), "no L knee found, only R, R")
+
+
+def test_a_long_table_is_compared_with_its_films_once(tmp_path, monkeypatch):
+    names = [f"films/{k:03d}.png" for k in range(60)]
+    table = tmp_path / "crops.csv"
+    write_table(table, ("file", "side", "x0", "y0", "x1", "y1"), ([name, "R", 0, 0, 9, 9] for name in names))
+    crops = CorrectedCrops.read(table)
+    looked_up, resolve = [], Path.resolve
+    monkeypatch.setattr(
+        Path, "resolve", lambda self, strict=False: looked_up.append(self) or resolve(self, strict)
+    )
+    films = [(tmp_path / name, name.upper()) for name in names[1:]]
+    assert crops.strange(films) == names[:1]
+    assert all(crops.names(path, file) for path, file in films)
+    assert len(looked_up) <= 3 * len(names)
