@@ -93,7 +93,7 @@ def teacher(name: str, folder: Path) -> Task:
     for number in range(FILMS):
         grey = rng.integers(1, 255, shape, dtype=np.uint8)
         points = rng.random((KEY_POINTS, 2)).astype(np.float32)
-        paths.append(folder / f"{number}.npz")
+        paths.append(folder / f"{number}.safetensors")
         write_picture(paths[-1], HandPicture(grey, np.ones(shape, np.uint8), points, True))
     months = rng.uniform(20, 200, (2, FILMS)).astype(np.float32)
     films = Films(tuple(paths), Numbers(np.arange(FILMS) % 2, *months))

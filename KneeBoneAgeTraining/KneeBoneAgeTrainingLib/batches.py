@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from .augmentation import cut_out, moved, places
+from .augmentation import cut_out, moved, places, prepare
 from .crop_cache import KNEE, CropCache
 from .recipe import TRUE_SD_MONTHS, Recipe
 
@@ -88,6 +88,7 @@ class Data(lightning.LightningDataModule):
         # By steps: after a resumption Lightning's own count of epochs is one behind.
         step = self.trainer.global_step if self.trainer else 0
         batches = Batches(self.parts, self.recipe, step // self.recipe.epoch_steps)
+        prepare(self.recipe.jitter, self.recipe.size_px(step))
         return DataLoader(batches, batch_size=None, num_workers=min(1, self.workers))
 
 

@@ -127,6 +127,25 @@ def test_normalising_ignores_exposure_black_borders_and_batches():
     assert np.all(normalise(np.full((32, 32), 0.4)) == 0)
 
 
+@pytest.mark.parametrize("kind", ["even", "few values", "mostly black", "bright spot", "sorted", "tiny"])
+def test_percentiles_are_those_of_all_pixels_sorted(kind):
+    rng = np.random.default_rng(2)
+    grey = rng.random((5, 4) if kind == "tiny" else (90, 70)).astype(np.float32)
+    if kind == "few values":
+        grey = np.round(grey * 3) / 3
+    elif kind == "mostly black":
+        grey[grey < 0.8] = 0
+    elif kind == "bright spot":
+        grey[:, :] = 0.2
+        grey[10:20, 10:20] = rng.random((10, 10))
+    elif kind == "sorted":
+        grey = np.sort(grey.ravel()).reshape(grey.shape)
+    ranked = np.sort(grey[grey > 0])
+    low, high = (float(ranked[int(share * (ranked.size - 1))]) for share in (0.01, 0.99))
+    assert high - low > 0.1
+    assert np.array_equal(normalise(grey), np.clip((grey - low) * (2 / (high - low)) - 1, -1, 1))
+
+
 def test_a_box_of_a_person_is_used_as_it_is():
     crop = crop_from_box((100, 50, 300, 250), "L")
     assert crop.box_px == (100, 50, 300, 250)

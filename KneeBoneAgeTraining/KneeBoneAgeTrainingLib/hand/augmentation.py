@@ -8,27 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from KneeBoneAgeLib.crop import normalise
 
+from ..looks import (
+    UNEXPOSED,
+    Floats,
+    Picture,
+    add_grain,
+    blurred,
+    coarsened,
+    grade,
+    grey,
+    leave_black,
+    quantiles,
+    sampled,
+    sampling_grid,
+)
 from ..recipes.schema import Augmentation
 from .pictures import HandPicture, kept_size
 
-Floats = NDArray[np.floating[Any]]
 COARSEST = 3.0
 """Largest factor by which a film is coarsened."""
 
 
 @dataclass(frozen=True)
 class Variation:
-    """What was drawn for N films; one row a film. `noise_seed` starts the generator of a film's noise."""
+    """What was drawn for N films; one row a film. `noise_place` says which noise a film gets."""
 
     angle_rad: Floats
     scale: Floats
@@ -40,7 +51,7 @@ class Variation:
     coarseness: Floats  # 1: as it is
     blur_px: Floats
     noise: Floats
-    noise_seed: NDArray[np.int64]
+    noise_place: NDArray[np.int64]
 
     def take(self, rows: slice) -> Variation:
         return Variation(**{name: values[rows] for name, values in vars(self).items()})
@@ -61,28 +72,27 @@ def draw_variation(count: int, rng: np.random.Generator, settings: Augmentation)
         coarseness=np.where(coarse, rng.uniform(1, COARSEST, count), 1.0),
         blur_px=rng.uniform(0, 1, count) * settings.blur_px * blurred,
         noise=rng.uniform(0, 1, count) * settings.noise,
-        noise_seed=rng.integers(0, 2**62, count),
+        noise_place=rng.integers(0, 2**62, count),
     )
 
 
 def varied(
     pictures: Sequence[HandPicture], image_size: tuple[int, int], variation: Variation
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Kept pictures → normalised ones (B, 1, H, W), masks (B, H, W) and key points of each (K, 2)."""
-    rows, cols = image_size
+    """Kept pictures → normalised ones (B, 1, H, W), masks (B, H, W), uint8, and key points of each (K, 2)."""
     matrix = _matrices(variation, image_size)
-    grid = functional.affine_grid(
-        torch.from_numpy(matrix).float(), [len(pictures), 1, rows, cols], align_corners=False
-    )
-    grey = torch.from_numpy(np.stack([picture.grey for picture in pictures])).float().div_(255)[:, None]
-    mask = torch.from_numpy(np.stack([picture.mask for picture in pictures])).float()[:, None]
-    film = functional.grid_sample(grey, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    mask = functional.grid_sample(mask, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    exposed = film > 0.5 / 255
-    film = torch.where(exposed, another_look(film, variation).clamp(min=1e-3), 0.0)
-    image = torch.from_numpy(normalise(film[:, 0].numpy()))[:, None]
+    images = np.empty((len(pictures), 1, *image_size), np.float32)
+    masks = np.empty((len(pictures), *image_size), np.uint8)
+    for i, picture in enumerate(pictures):
+        grid = sampling_grid(matrix[i], image_size)
+        film = sampled(grey(picture.grey), grid)
+        unexposed = film <= UNEXPOSED
+        film = another_look(film, variation, i)
+        leave_black(film, unexposed)
+        images[i, 0] = normalise(film)
+        masks[i] = sampled(picture.mask.astype(np.float32), grid, mode="nearest")
     points = [_moved(p.key_points, m) for p, m in zip(pictures, matrix, strict=True)]
-    return image, mask[:, 0], points
+    return torch.from_numpy(images), torch.from_numpy(masks), points
 
 
 def _matrices(variation: Variation, image_size: tuple[int, int]) -> Floats:
@@ -103,54 +113,14 @@ def _moved(key_points: NDArray[np.float32], matrix: Floats) -> Tensor:
     return torch.from_numpy(((seen + 1) / 2).astype(np.float32))
 
 
-def another_look(film: Tensor, variation: Variation) -> Tensor:
-    """Films (B, 1, H, W) of 0 to 1 as another machine or another exposure would show them."""
-    rows, cols = film.shape[-2:]
-
-    def each(values: Floats | NDArray[np.bool_]) -> Tensor:
-        return torch.from_numpy(np.asarray(values, np.float32)).view(-1, 1, 1, 1)
-
-    film = film.clamp(0, 1) ** each(variation.gamma)
-    across = torch.linspace(-1, 1, cols)[None, None, None, :]
-    down = torch.linspace(-1, 1, rows)[None, None, :, None]
-    film = film * (1 + each(variation.slope[:, 0]) * across + each(variation.slope[:, 1]) * down)
-    film = torch.where(each(variation.inverted) > 0, 1 - film, film)
-    film = _coarsened(film, variation.coarseness)
-    film = _blurred(film, variation.blur_px)
-    return film + _grain(film, variation)
-
-
-def _coarsened(film: Tensor, factor: Floats) -> Tensor:
-    rows, cols = film.shape[-2:]
-    found = []
-    for one, times in zip(film[:, None], factor, strict=True):
-        if times > 1.05:
-            small = functional.interpolate(
-                one, (max(8, round(rows / times)), max(8, round(cols / times))), mode="area"
-            )
-            one = functional.interpolate(small, (rows, cols), mode="bilinear", align_corners=False)
-        found.append(one)
-    return torch.cat(found)
-
-
-def _blurred(film: Tensor, sigma_px: Floats) -> Tensor:
-    """Gaussian blur, each film with its own standard deviation."""
-    count, _, rows, cols = film.shape
-    reach = max(1, int(np.ceil(2 * sigma_px.max(initial=0))))
-    sigma = torch.from_numpy(np.asarray(sigma_px, np.float32)).clamp(min=0.05).view(count, 1, 1, 1)
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).view(1, 1, 1, -1) / sigma) ** 2)
-    taps = taps / taps.sum(-1, keepdim=True)
-    stacked = functional.pad(film.view(1, count, rows, cols), (reach,) * 4, mode="replicate")
-    stacked = functional.conv2d(stacked, taps, groups=count)
-    return functional.conv2d(stacked, taps.transpose(2, 3), groups=count).view(count, 1, rows, cols)
-
-
-def _grain(film: Tensor, variation: Variation) -> Tensor:
-    some = film[..., ::4, ::4].flatten(1)
-    contrast = (some.quantile(0.95, dim=1) - some.quantile(0.05, dim=1)).clamp(min=0)
-    found = torch.empty_like(film)
-    generator = torch.Generator()
-    for i, (strength, seed) in enumerate(zip(variation.noise, variation.noise_seed, strict=True)):
-        generator.manual_seed(int(seed))
-        found[i] = torch.randn(film.shape[1:], generator=generator) * (contrast[i] * float(strength))
-    return found
+def another_look(film: Picture, variation: Variation, row: int) -> Picture:
+    """A film of 0 to 1 as another machine or another exposure would show it; it may be changed in place."""
+    grade(film, float(variation.gamma[row]), *variation.slope[row].tolist())
+    if variation.inverted[row]:
+        np.subtract(1, film, out=film)
+    if variation.coarseness[row] > 1.05:
+        film = coarsened(film, float(variation.coarseness[row]))
+    film = blurred(film, float(variation.blur_px[row]))
+    low, high = quantiles(film, (0.05, 0.95))
+    add_grain(film, (high - low) * float(variation.noise[row]), int(variation.noise_place[row]))
+    return film

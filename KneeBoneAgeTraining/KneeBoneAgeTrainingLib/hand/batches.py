@@ -33,7 +33,7 @@ class HandBatch(NamedTuple):
     age_months: Tensor  # (B,) NaN where unknown
     months: Tensor  # (B,) the label
     key_points: Tensor  # (B, K, 2) shares of the picture, NaN where unknown
-    mask: Tensor  # (B, H, W)
+    mask: Tensor  # (B, H, W) uint8, 1 on the hand
 
     @property
     def truth(self) -> HandTruth:

@@ -15,7 +15,6 @@ belong ``FOLDER/truth/name.json`` with ``key_points`` {name: [x, y]} in pixels o
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import multiprocessing
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -219,7 +219,7 @@ class PictureCache:
         """The file of a film's picture."""
         truth = truth_file(film.path)
         more = "-" + hashlib.sha256(truth.read_bytes()).hexdigest()[:12] if truth else ""
-        return self.place / f"{film.sha256}{'-R' if film.side == 'R' else ''}{more}.npz"
+        return self.place / f"{film.sha256}{'-R' if film.side == 'R' else ''}{more}.safetensors"
 
     def prepare(
         self,
@@ -276,22 +276,20 @@ def _make(job: tuple[HandFilm, Path], image_size: tuple[int, int]) -> None:
 
 def write_picture(path: Path, picture: HandPicture) -> None:
     """Keep a picture; `load_picture` gives it back. Written whole or not at all."""
-    content = io.BytesIO()
-    np.savez(
-        content,
-        grey=picture.grey,
-        mask=np.packbits(picture.mask),
-        key_points=picture.key_points,
-        found=picture.found,
-    )
+    content: dict[str, NDArray[Any]] = {
+        "grey": picture.grey,
+        "mask": np.packbits(picture.mask),
+        "key_points": picture.key_points,
+        "found": np.array(picture.found),
+    }
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content.getvalue())
+    unfinished.write_bytes(safetensors.numpy.save(content))
     unfinished.replace(path)
 
 
 def load_picture(path: Path) -> HandPicture:
     """A kept picture."""
-    with np.load(path) as arrays:
-        grey = arrays["grey"]
-        mask = np.unpackbits(arrays["mask"], count=grey.size).reshape(grey.shape)
-        return HandPicture(grey, mask, arrays["key_points"], bool(arrays["found"]))
+    arrays = safetensors.numpy.load(path.read_bytes())
+    grey = arrays["grey"]
+    mask = np.unpackbits(arrays["mask"], count=grey.size).reshape(grey.shape)
+    return HandPicture(grey, mask, arrays["key_points"], bool(arrays["found"]))

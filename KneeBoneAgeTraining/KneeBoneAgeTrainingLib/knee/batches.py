@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from ..augmentation import prepare
 from ..batches import Part, counts_of_parts, parts_of, rows_of
 from ..crop_cache import CropCache
+from ..looks import coarsened
 from ..recipe import Recipe
 from ..runs.trainer import step_loader
 from .labels import Taught
@@ -86,12 +87,9 @@ class StudentBatches(Dataset[dict[str, Tensor]]):
 
 def poorer(image: Tensor, rng: np.random.Generator, augmentation: KneeAugmentation) -> Tensor:
     """Normalised crops (B, 1, S, S), some of them coarsened or inverted."""
-    side = image.shape[-1]
     image = image.clone()
     for row in np.flatnonzero(rng.random(len(image)) < augmentation.resolution):
-        small = max(8, round(side / rng.uniform(1, COARSEST)))
-        reduced = functional.interpolate(image[row, None], (small, small), mode="area")
-        image[row] = functional.interpolate(reduced, (side, side), mode="bilinear", align_corners=False)[0]
+        image[row, 0] = torch.from_numpy(coarsened(image[row, 0].numpy(), rng.uniform(1, COARSEST)))
     inverted = torch.from_numpy(rng.random(len(image)) < augmentation.inversion)
     image[inverted] = -image[inverted]
     return image
@@ -107,5 +105,6 @@ class StudentData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         trainer = self.trainer
         assert trainer is not None
+        prepare(self.recipe.jitter, self.recipe.size_px(trainer.global_step))
         batches = StudentBatches(self.lesson, self.recipe, trainer.global_rank, trainer.world_size)
         return step_loader(batches, trainer, self.recipe.steps, self.workers)
