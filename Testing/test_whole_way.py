@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from KneeBoneAgeLib.bundle import card, load_bundle
 from KneeBoneAgeLib.cli import app
 from KneeBoneAgeLib.closure import PhysisClosure
-from KneeBoneAgeLib.crop import KneeCrop, crop_from_box, iou
+from KneeBoneAgeLib.crop import KneeCrop, crop_from_box, cut, iou
 from KneeBoneAgeLib.estimator import Estimator
-from KneeBoneAgeLib.explain import METHODS, explain, saliency
+from KneeBoneAgeLib.explain import METHODS, BoneAge, explain, saliency
 from KneeBoneAgeLib.phantom.cohort import write_cohort
 from KneeBoneAgeLib.radiograph import film_from_array, read_film
 
@@ -173,6 +174,39 @@ def test_a_saliency_map_lies_on_the_crop_and_randomised_weights_destroy_it(estim
     assert np.mean(likeness) < 0.55
     again = saliency(Estimator(estimator.bundle, device="cpu"), film, crop, method)
     assert np.corrcoef(learnt[seen].ravel(), again[seen].ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saliency_map_marks_bone_and_what_the_age_depends_on(estimator, cohort, method):
+    folder, rows = cohort
+    size, cell = estimator.config.image_size, 8
+    rim = (size - estimator.folds[0].window_px(size)) // 2
+    seen = np.s_[rim:-rim, rim:-rim]
+    rng = np.random.default_rng(5)
+    on_bone, change = [], []
+    for row in [row for row in rows if row["knee_index"] == "1" and row["kind"] != "leg"][:4]:
+        film = read_film(folder / row["file"])
+        crop = max(estimator.find(film).knees, key=lambda one: iou(one.box_px, box_of(row)))
+        values = saliency(estimator, film, crop, method)[seen]
+        labels = np.asarray(Image.open(folder / row["mask"]))
+        bone = cut((labels > 0).astype(np.float32), crop, size)[seen] > 0.5
+        on_bone.append((values[bone].sum() / values.sum(), bone.mean()))
+        cells = values.reshape(len(values) // cell, cell, -1, cell).mean((1, 3))
+        most = cells >= np.quantile(cells, 0.9)
+        image = estimator.patches(film, [crop])
+        folds = [BoneAge(network, film.sex, film.age_months) for network in estimator.folds]
+        shifts = []
+        for marked in (most, *(rng.permutation(most.ravel()).reshape(most.shape) for _ in range(4))):
+            blank = torch.from_numpy(np.kron(marked, np.ones((cell, cell), bool)))
+            other = image.clone()
+            other[0, 0][seen][blank] = image[0, 0][seen].mean()
+            with torch.no_grad():
+                shifts.append(abs(sum(float(fold(other) - fold(image)) for fold in folds)) / len(folds))
+        change.append((shifts[0], np.mean(shifts[1:])))
+    found, share = np.mean(on_bone, axis=0)
+    assert found > 1.1 * share
+    marked, anywhere = np.mean(change, axis=0)
+    assert marked > 1.5 * anywhere
 
 
 def _scrambled(estimator: Estimator, seed: int) -> Estimator:

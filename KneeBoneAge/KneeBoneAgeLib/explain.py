@@ -1,8 +1,21 @@
 """Why a number: where on the film the ensemble's bone age comes from.
 
-Grad-CAM (Selvaraju 2017) and integrated gradients (Sundararajan 2017), both through captum, on the mean bone age of
-all folds. A map is a hint, not a proof: see the weight-randomisation check in the tests (Adebayo 2018). Integrated
-gradients are the default: on drawn knees they lie on physes and epiphyses, Grad-CAM's coarse cells often do not.
+Grad-CAM and integrated gradients (Sundararajan 2017), both through captum, on the mean bone age of all folds. A map is
+a hint, not a proof: see the weight-randomisation check in the tests (Adebayo 2018).
+
+Grad-CAM is taken element by element (HiResCAM, Draelos and Carin 2020), not with each channel's mean gradient
+(Selvaraju 2017): these networks read their maps place by place, and a mean over all places forgets which place it was.
+What the maps are worth, mean of 12 phantom knees (seed 7218; in brackets 12 others, 7219): share of the map on bone,
+which is 0.42 of what is seen; on the physes with 5 px (of 200) on either side, 0.09 of it; and by how many months the
+estimate changes where the 40 of 400 cells that are marked most become the mean grey, 2.5 (2.3) for random cells.
+
+====================  ============  ============  ===========
+map                   on bone       on physes     change
+====================  ============  ============  ===========
+mean gradients        0.34 (0.36)   0.07 (0.06)   1.2 (0.5)
+element by element    0.51 (0.51)   0.17 (0.16)   9.8 (7.9)
+integrated gradients  0.66          0.19          19.1
+====================  ============  ============  ===========
 """
 
 from __future__ import annotations
@@ -83,10 +96,11 @@ def saliency(
 
 
 def _grad_cam(fold: BoneAge, image: Tensor) -> Tensor:
-    from captum.attr import LayerGradCam
+    """Each cell by its own gradient; Grad-CAM's mean over the picture forgets where a network reads place by place."""
+    from captum.attr import LayerGradientXActivation
 
     layer = fold.network.backbone.stages[CAM_STAGE]
-    cells = LayerGradCam(fold, layer).attribute(image).abs()
+    cells = LayerGradientXActivation(fold, layer).attribute(image).sum(1, keepdim=True).abs()
     window = fold.network.window_px(image.shape[-1])
     values = functional.interpolate(cells, size=(window, window), mode="bicubic", align_corners=False)
     before = (image.shape[-1] - window) // 2

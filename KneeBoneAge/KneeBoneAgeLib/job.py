@@ -312,7 +312,7 @@ class Job:
                 markup=False,
                 soft_wrap=True,
             )
-        messages.print(self.run.caution, markup=False, style="dim")
+        messages.print(self.run.caution, markup=False, style="dim", soft_wrap=True)
         if self.pictures is not None:
             messages.print(f"Pictures: {self.pictures}", markup=False)
 
