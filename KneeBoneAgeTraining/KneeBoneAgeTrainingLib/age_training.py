@@ -205,14 +205,13 @@ def pretrain(
 
 
 def keep_views(run: Path, cache: CropCache, number: int) -> None:
-    """Between the stages: what the pretrained network sees of one jittered view of the same knees (`head_training`),
-    the one with `HeadRecipe.structure[number]`."""
+    """Between the stages: what the pretrained network sees of one jittered view of the same knees (`head_training`);
+    `number` decides which view."""
     if (run / views_file(number)).exists():
         return
     module = with_physes(load_module(run / "pretrain"))
-    rows, share = knees_apart(cache)[0], HeadRecipe().structure[number]
-    seed = module.recipe.seed + number
-    save_views(run / views_file(number), cache_features(module, cache, rows, seed, share))
+    rows = knees_apart(cache)[0]
+    save_views(run / views_file(number), cache_features(module, cache, rows, module.recipe.seed + number))
 
 
 def renew_heads(run: Path) -> None:
@@ -223,7 +222,7 @@ def renew_heads(run: Path) -> None:
     if (folder / "module.safetensors").exists():
         return
     module = with_physes(load_module(run / "pretrain"))
-    views = [load_views(run / views_file(number)) for number in range(len(HeadRecipe().structure))]
+    views = [load_views(run / views_file(number)) for number in range(HeadRecipe().views)]
     learn_heads(module, joined(views), HeadRecipe())
     folder.mkdir(exist_ok=True)
     module.recipe.save(folder / "recipe.json")
@@ -304,8 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         calibrate(given.run, cache, negatives)
         return
     if given.part == "views":
-        if given.number not in range(len(HeadRecipe().structure)):
-            parser.error(f"views: which one, 0 to {len(HeadRecipe().structure) - 1}")
+        if given.number not in range(HeadRecipe().views):
+            parser.error(f"views: which one, 0 to {HeadRecipe().views - 1}")
         keep_views(given.run, cache, given.number)
         return
     if given.part == HEADS:

@@ -153,7 +153,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
             ),
         ],
         [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
-        [(f"views-{k}", [age, "views", str(k), *kept]) for k in range(len(HeadRecipe().structure))],
+        [(f"views-{k}", [age, "views", str(k), *kept]) for k in range(HeadRecipe().views)],
         [("heads", [age, "heads", *kept])],
         *(folds[k : k + 2] for k in range(0, FOLDS, 2)),
         [learn("calibrate", "calibrate", refined, "folds", 1)],

@@ -21,7 +21,6 @@ from KneeBoneAgeTrainingLib.head_training import (
     learn_heads,
     load_views,
     with_physes,
-    with_structure,
 )
 from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, predict
 
@@ -129,7 +128,7 @@ def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_pa
     recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=2)
     age_training.pretrain(tmp_path, cache, recipe, None, None)
     kept = []
-    for number in range(len(HeadRecipe().structure)):
+    for number in range(HeadRecipe().views):
         age_training.keep_views(tmp_path, cache, number)
         path = tmp_path / age_training.views_file(number)
         kept.append(load_views(path))
@@ -151,13 +150,6 @@ def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_pa
         assert torch.allclose(begun["physis_reader.read"], fold["physis_reader.read"], atol=1e-5)
     assert not torch.allclose(begun["head.linear.weight"][:, :10], first["head.linear.weight"][:, :10])
     assert torch.equal(begun["backbone.stem.0.weight"], first["backbone.stem.0.weight"])
-
-
-def test_views_with_less_structure_on_the_bone():
-    recipe = replace(TINY, jitter=replace(TINY.jitter, texture=0.06, lines=3.5, clouds=0.12))
-    half = with_structure(recipe, 0.5)
-    assert (half.jitter.texture, half.jitter.lines, half.jitter.clouds) == (0.03, 1.75, 0.06)
-    assert replace(half, jitter=recipe.jitter) == recipe
 
 
 def _after(network, read, strips):
