@@ -32,7 +32,7 @@ MANIFEST_LIMIT_BYTES = 4 << 20
 PHANTOM_FIRST_LINE = (
     "This bundle has never seen a real child: it was trained on a phantom only and is for demonstration."
 )
-"""First line of the card of every bundle without real children in its training data."""
+"""First line of the card of every bundle without real children in its training data, and of no other."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(safetensors|json|txt|md)")
 
@@ -143,8 +143,15 @@ class Manifest(_Section):
 
     @model_validator(mode="after")
     def _says_what_it_is(self) -> Self:
-        if self.training_data.real_children == 0 and self.card_first_line != PHANTOM_FIRST_LINE:
+        real, phantom_line = self.training_data.real_children, self.card_first_line == PHANTOM_FIRST_LINE
+        if real == 0 and not phantom_line:
             raise ValueError(f'without real children, card_first_line must be "{PHANTOM_FIRST_LINE}"')
+        if real > 0 and phantom_line:
+            raise ValueError(
+                f'training_data.real_children is {real}, yet card_first_line is "{PHANTOM_FIRST_LINE}"; say in '
+                "card_first_line what the bundle was trained on, or, where that was the phantom only, set "
+                "real_children to 0"
+            )
         return self
 
 
@@ -239,6 +246,11 @@ def write_bundle(
     Returns
     -------
     The bundle, verified. One that stood there before is replaced only when the new one is valid.
+
+    Raises
+    ------
+    BundleError : the manifest contradicts itself, was made for another preprocessing, or names files that no bundle
+        may hold.
     """
     from safetensors.torch import save_file
 
@@ -254,7 +266,7 @@ def write_bundle(
         for name, text in (texts or {}).items():
             (new / name).write_text(text, encoding="utf-8")
         files = {name: _entry(new / name) for name in sorted((*tensors, *(texts or {})))}
-        whole = Manifest.model_validate({**manifest.model_dump(), "files": files})
+        whole = _validated(folder / MANIFEST_NAME, {**manifest.model_dump(), "files": files})
         (new / MANIFEST_NAME).write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
         load_bundle(new)
         new.chmod(0o755)
@@ -292,6 +304,10 @@ def _parse(folder: Path, content: bytes) -> Manifest:
             f"{path}: format version {version!r}, this library reads {FORMAT_VERSION}; "
             f"{'update KneeBoneAge' if newer else 'export it again'}"
         )
+    return _validated(path, raw)
+
+
+def _validated(path: Path, raw: Any) -> Manifest:
     try:
         return Manifest.model_validate(raw)
     except ValidationError as error:

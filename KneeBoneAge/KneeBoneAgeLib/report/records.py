@@ -48,13 +48,8 @@ class Run:
 
     @classmethod
     def of(cls, bundle: Bundle) -> Run:
-        from ..bundle import PHANTOM_FIRST_LINE
-
         facts = bundle.manifest
-        first_line = facts.card_first_line
-        if facts.training_data.real_children and first_line == PHANTOM_FIRST_LINE:
-            first_line = ""  # the manifest's default, left in a bundle of which it is not true
-        return cls(bundle.name, bundle.sha256, facts.architecture.months_to, first_line)
+        return cls(bundle.name, bundle.sha256, facts.architecture.months_to, facts.card_first_line)
 
     @property
     def caution(self) -> str:

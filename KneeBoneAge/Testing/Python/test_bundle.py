@@ -204,6 +204,22 @@ def test_a_phantom_bundle_cannot_say_anything_else_first(folder):
         load_bundle(folder)
 
 
+def test_a_bundle_of_real_children_cannot_say_that_it_has_seen_none(folder):
+    real = TrainingData(description="a study", children=40, films=50, real_children=40)
+    both_fields = r"training_data\.real_children is 40, yet card_first_line is .*; say in card_first_line"
+    with pytest.raises(ValueError, match=both_fields):
+        make_manifest(training_data=real)
+    unchecked = make_manifest().model_copy(update={"training_data": real})
+    with pytest.raises(BundleError, match=both_fields):
+        write_bundle(folder, unchecked, TENSORS)
+    edit(folder, lambda facts: facts["training_data"].update(real_children=40))
+    with pytest.raises(BundleError, match=both_fields):
+        load_bundle(folder)
+    own = "Trained on films of 40 children of a study."
+    bundle = write_bundle(folder, make_manifest(training_data=real, card_first_line=own), TENSORS)
+    assert card(bundle).splitlines()[0] == own
+
+
 def test_a_refusal_file_must_be_listed(folder):
     edit(folder, lambda facts: facts.update(refusal_file="else.safetensors"))
     with pytest.raises(BundleError, match="refusal_file"):

@@ -256,33 +256,27 @@ def each_picture(run, result):
     yield pictures.overlay(film[::3, ::3], [(None, result)], run)
 
 
-@pytest.mark.parametrize("real_children", [0, 40])
-def test_each_picture_says_what_the_bundle_says_of_itself(real_children, drawn):
-    own = "This bundle was trained on films of the study Tyrol, 40 children; it was not tested on others."
-    run = Run.of(bundle_of(real_children, own if real_children else PHANTOM_FIRST_LINE))
+OWN_FIRST_LINE = (
+    "This bundle was trained on films of the study Tyrol, 40 children; it was not tested on others."
+)
+
+
+@pytest.mark.parametrize("first_line", [PHANTOM_FIRST_LINE, OWN_FIRST_LINE])
+def test_each_picture_says_what_the_bundle_says_of_itself(first_line, drawn):
+    run = Run.of(bundle_of(first_line))
     (result,) = records(make_film(), Knee())
     for picture in each_picture(run, result):
         said = read_off(drawn)
-        assert f"{run.first_line} {RESEARCH_ONLY}" in said
-        assert ("never seen a real child" in said) == (real_children == 0)
+        assert f"{first_line} {RESEARCH_ONLY}" in said
+        assert ("never seen a real child" in said) == (first_line == PHANTOM_FIRST_LINE)
         ground = np.asarray(picture)[-8:]
         assert (ground == pictures.NIGHT).all(-1).mean() > 0.9  # below the film, not over it
 
 
-def test_a_bundle_of_real_children_never_says_that_it_has_seen_none(drawn):
-    run = Run.of(bundle_of(40, PHANTOM_FIRST_LINE))
-    (result,) = records(make_film(), Knee())
-    for _picture in each_picture(run, result):
-        said = read_off(drawn)
-        assert RESEARCH_ONLY in said
-        assert "never seen" not in said
-
-
-def bundle_of(real_children, first_line):
+def bundle_of(first_line):
     manifest = SimpleNamespace(
         card_first_line=first_line,
         architecture=SimpleNamespace(months_to=240.0),
-        training_data=SimpleNamespace(real_children=real_children),
     )
     return SimpleNamespace(name="tiny", sha256="ab" * 32, manifest=manifest)
 
