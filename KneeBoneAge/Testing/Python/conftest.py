@@ -1,4 +1,4 @@
-"""A running child process of the service for the tests that ask one, and films for it."""
+"""A running child process of the service for the tests that ask one, films for it, and an empty scene."""
 
 import json
 import os
@@ -11,6 +11,8 @@ import pytest
 
 from KneeBoneAgeLib import process_tree
 from KneeBoneAgeLib.bundle import default_bundle_path
+
+sys.path.insert(0, str(Path(__file__).parent))  # for what test files of one topic share
 
 LIBRARY = Path(__file__).parents[2]
 
@@ -146,3 +148,11 @@ def _in_slicer(file, folder):
     path = Path(folder) / "volume.npy"
     np.save(path, values)
     return {"file": file, "name": "film", "pixels": str(path), "typed": []}
+
+
+@pytest.fixture
+def mrml(tmp_path):
+    """An empty scene with what the application gives one."""
+    from scene_films import new_scene
+
+    return new_scene(tmp_path)
