@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import subprocess
 import sys
 import time
@@ -130,6 +131,15 @@ class Work:
     knees: int = STUDENT_KNEES
     workers: int = 0
     epochs: int | None = None
+
+    def settle(self) -> None:
+        """Keep the settings in the folder. Raises RuntimeError where it holds results of others."""
+        path = self.out / "settings.json"
+        wanted = {"hands": self.hands, "knees": self.knees, "epochs": self.epochs}
+        if path.exists() and (kept := read_json(path)) != wanted:
+            raise RuntimeError(f"{self.out} holds results of {kept}, not of {wanted}; give another --out")
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(wanted))
 
     def run(self, *call: object, made: Path | None = None) -> None:
         """A command of ``kneeboneage``, unless what it makes is there. Raises RuntimeError when it fails."""
@@ -284,10 +294,30 @@ def transfer_rows(runs: dict[tuple[str, float], Path]) -> Iterator[dict[str, obj
             }
 
 
-def transfer_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """One line a share and measure: both arms as mean ± SD over folds, and the gain fold by fold."""
+MEASURES = {
+    "mae_without_age_months": ("without_age_months", "picture and sex"),
+    "mae_months": ("estimate_months", "with age too"),
+}
+"""Columns of transfer.csv, the estimates that they are of, and what these are made from."""
+
+
+def paired_gain(runs: dict[tuple[str, float], Path], share: float, estimate: str) -> Interval:
+    """How much nearer transfer comes than scratch on the same children, all folds' own together."""
+    nearer, patients = [], []
+    for folder in sorted(runs[ARMS[0], share].glob("fold-*")):
+        paths = [runs[arm, share] / folder.name / "predictions.csv" for arm in ARMS]
+        (transfer, children), (scratch, same) = (errors_of(path, estimate) for path in paths)
+        if children != same:
+            raise RuntimeError(f"{paths[0]} and {paths[1]} are not of the same children")
+        nearer.append(scratch - transfer)
+        patients += children
+    return bootstrap(np.concatenate(nearer), patients)
+
+
+def transfer_table(rows: Sequence[dict[str, Any]], runs: dict[tuple[str, float], Path]) -> list[list[str]]:
+    """One line a share and measure: both arms as mean ± SD over folds, the gain fold by fold and child by child."""
     lines = []
-    for measure, said in (("mae_without_age_months", "picture and sex"), ("mae_months", "with age too")):
+    for measure, (estimate, said) in MEASURES.items():
         for share in sorted({row["share"] for row in rows}):
             of = {
                 arm: np.array([row[measure] for row in rows if row["arm"] == arm and row["share"] == share])
@@ -302,6 +332,7 @@ def transfer_table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
                     for values in (of["transfer"], of["scratch"])
                 ]
                 + [f"{gain.mean():+.2f} ± {gain.std(ddof=1):.2f}", f"{(gain > 0).sum()} of {len(gain)}"]
+                + [str(paired_gain(runs, share, estimate))]
             )
     return lines
 
@@ -350,9 +381,9 @@ def write_transfer(work: Work) -> str:
     write_table(work.out / "transfer.csv", list(rows[0]), (row.values() for row in rows))
     titles = (
         "share", "knees learnt from", "steps", "estimate from", "transfer, MAE ± SD, months", "scratch",
-        "gain ± SD", "folds in which transfer is better",
+        "gain ± SD", "folds in which transfer is better", "gain, 95 % over children",
     )  # fmt: skip
-    text = markdown(titles, transfer_table(rows))
+    text = markdown(titles, transfer_table(rows, runs))
     write_text(work.out / "transfer.md", f"{text}\n{PHANTOM}\n")
     return text
 
@@ -372,6 +403,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     work = Work(given.out, given.hands, given.knees, given.workers, given.epochs)
     try:
+        work.settle()
         print(
             write_transfer(work)
             if given.what == "transfer"

@@ -84,7 +84,7 @@ def test_a_student_is_judged_by_its_own_fold_and_arms_are_compared_fold_by_fold(
             (folder / "weights.json").write_text(json.dumps({"crops": 38}))
     rows = list(evidence.transfer_rows(runs))
     assert [row["mae_months"] for row in rows] == [7, 8, 9, 9, 10, 11]
-    without, known = evidence.transfer_table(rows)
+    without, known = evidence.transfer_table(rows, runs)
     assert known == [
         "10 %",
         "38",
@@ -94,8 +94,16 @@ def test_a_student_is_judged_by_its_own_fold_and_arms_are_compared_fold_by_fold(
         "10.00 ± 1.00",
         "+2.00 ± 0.00",
         "3 of 3",
+        "2.00 (2.00 to 2.00)",
     ]
-    assert without[-2:] == ["+0.00 ± 0.00", "0 of 3"]
+    assert without[-3:] == ["+0.00 ± 0.00", "0 of 3", "0.00 (0.00 to 0.00)"]
+
+
+def test_results_of_other_settings_are_not_taken_for_these(evidence, tmp_path):
+    evidence.Work(tmp_path / "out", knees=400).settle()
+    evidence.Work(tmp_path / "out", knees=400).settle()
+    with pytest.raises(RuntimeError, match="'knees': 400.*another --out"):
+        evidence.Work(tmp_path / "out").settle()
 
 
 def test_a_recipe_that_is_no_better_than_age_alone_shows_no_gain(evidence, tmp_path):

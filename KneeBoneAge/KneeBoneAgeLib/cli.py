@@ -213,7 +213,8 @@ def explain(
     files: Files,
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and report.html.")],
     method: Annotated[
-        Method, typer.Option("--method", help="How the map is computed; gradcam is coarse.")
+        Method,
+        typer.Option("--method", help="How the map is computed; gradcam (by cell: HiResCAM) is coarse."),
     ] = Method.integrated_gradients,
     sex: SexOption = None,
     age_months: AgeOption = None,

@@ -14,7 +14,10 @@ class Method(enum.Enum):
     GRADCAM = "gradcam"
 
     def label(self) -> str:
-        return {"GRADIENTS": _("Integrated gradients (fine)"), "GRADCAM": _("Grad-CAM (coarse)")}[self.name]
+        return {
+            "GRADIENTS": _("Integrated gradients (fine)"),
+            "GRADCAM": _("Grad-CAM by cell (HiResCAM, coarse)"),
+        }[self.name]
 
 
 class Device(enum.Enum):

@@ -222,8 +222,8 @@ def renew_heads(run: Path) -> None:
     if (folder / "module.safetensors").exists():
         return
     module = with_physes(load_module(run / "pretrain"))
-    views = [load_views(run / views_file(number)) for number in range(HeadRecipe().views)]
-    learn_heads(module, joined(views), HeadRecipe())
+    views = range(HeadRecipe().views)
+    learn_heads(module, joined([load_views(run / views_file(number)) for number in views]), HeadRecipe())
     folder.mkdir(exist_ok=True)
     module.recipe.save(folder / "recipe.json")
     save_state(folder / "module.safetensors", module)

@@ -98,7 +98,8 @@ def cut_out(
 
 
 def prepare(jitter: Jitter, size: int) -> None:
-    """Draw what jittered crops of this side share, half a second's work, before helpers are forked that need it too."""
+    """Draw what jittered crops of this side share, about a second's work and 70 MB, before helpers are forked that need
+    it too; helpers that are spawned draw their own, the same."""
     for much, kept in ((jitter.texture, streaks), (jitter.clouds, clouds), (jitter.lines, lines)):
         if much:
             kept(size)

@@ -235,7 +235,7 @@ def _labels(children: list[Child], kinds: list[str], landmarks: list[np.ndarray]
 
 def _even_ages(children: int, seed: int) -> np.ndarray:
     """Chronological ages (months) of so many children, from half a year up to the clinic's oldest."""
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, 0)))
     return rng.uniform(6.0, OLDEST_MONTHS, children)
 
 

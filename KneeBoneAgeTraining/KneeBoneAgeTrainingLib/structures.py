@@ -1,7 +1,8 @@
 """What bone shows beside its shape: streaks of trabeculae, clouds of other density, stray lines and edges.
 
 Some hundred of each are drawn once, from a seed of their own, as they would be for a picture. A picture takes parts of
-them, of either sign and turned over: about a million looks of each kind, for a fraction of what drawing anew costs.
+them, of either sign and turned over: hundreds of thousands of cuts of each kind, for a fraction of what drawing anew
+costs. The kept ones are the same for every recipe; its seed decides which parts are taken.
 """
 
 from __future__ import annotations
@@ -11,16 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-Picture = NDArray[np.float32]
-Floats = NDArray[np.floating[Any]]
+from .looks import Floats, Picture
 
 KINDS, SEED = 160, 20262
 """So many of each are kept, drawn from this seed."""

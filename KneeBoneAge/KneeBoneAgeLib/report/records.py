@@ -237,11 +237,16 @@ def _numbers(values: Iterable[float] | None, digits: int) -> list[Any] | None:
 
 
 def crop_doubt(origin: str | None, confidence: float | None) -> str:
-    """Why a person should look at a crop, as one of `reasons.REASONS`; empty for a sure one and for a person's own."""
-    if origin != "automatic" or confidence is None or confidence >= SURE_CONFIDENCE:
+    """Why a person should look at a crop, as one of `reasons.REASONS`; empty for a sure one and for a person's own.
+
+    What counts is the confidence as it is shown, to two decimals, so that no crop is called uncertain at 0.80."""
+    if origin != "automatic" or confidence is None:
         return ""
-    hint = f"the crop is uncertain (confidence {confidence:.2f}): look whether the square lies on the knee"
-    return hint
+    shown = round(round(confidence, 4), 2)  # records keep four
+    if shown >= SURE_CONFIDENCE:
+        return ""
+    hint = f"the crop is uncertain (confidence {shown:.2f}): look whether the square lies on the knee"
+    return hint  # the tests find reasons by the names that they are given
 
 
 def format_age(months: float) -> str:

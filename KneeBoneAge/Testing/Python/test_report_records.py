@@ -121,7 +121,7 @@ def test_an_uncertain_crop_and_a_refusal_are_told_apart():
     assert (record.reason, record.refusal_kind, record.crop_uncertain) == ("implant", "content", True)
 
 
-@pytest.mark.parametrize("confidence", [SURE_CONFIDENCE, 1.0])
+@pytest.mark.parametrize("confidence", [SURE_CONFIDENCE, 1.0, 0.79996, 0.796])
 def test_a_sure_crop_is_not_marked(confidence):
     (record,) = records(make_film(), Knee(crop=dataclasses.replace(CROP, confidence=confidence)))
     assert not record.crop_uncertain

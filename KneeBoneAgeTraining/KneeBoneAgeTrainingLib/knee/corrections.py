@@ -64,9 +64,10 @@ class CorrectedCrops:
                 found[row["file"]] = (*found.get(row["file"], ()), square)
         return cls(table, hashlib.sha256(content).hexdigest(), found)
 
-    def names(self, path: Path, file: str) -> bool:
-        """Whether the table has squares for a film, by its path or its name in the study."""
-        return bool(self._of(path, file))
+    def only(self, path: Path, file: str) -> CorrectedCrops | None:
+        """The rows of one film, to be sent to another process; None where the table has none."""
+        names = self._names_of(path, file)
+        return replace(self, squares={name: self.squares[name] for name in names}) if names else None
 
     def of(self, path: Path, file: str, film: Film) -> tuple[KneeCrop, ...]:
         """The crops of a film, viewer's left to right. Raises StudyError for a square that misses the film."""

@@ -251,7 +251,7 @@ def _jobs(study: Study, finder: FinderSource, crops: CorrectedCrops | None) -> I
     for file, rows in by_file.items():
         films = tuple(study.films[row] for row in rows)
         path = study.path(file)
-        named = crops if crops is not None and crops.names(path, file) else None
+        named = crops.only(path, file) if crops is not None else None
         yield _Job(path, tuple(rows), films, finder, named)
 
 

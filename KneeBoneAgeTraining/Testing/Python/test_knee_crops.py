@@ -115,5 +115,7 @@ def test_a_long_table_is_compared_with_its_films_once(tmp_path, monkeypatch):
     )
     films = [(tmp_path / name, name.upper()) for name in names[1:]]
     assert crops.strange(films) == names[:1]
-    assert all(crops.names(path, file) for path, file in films)
+    of_each = [crops.only(path, file) for path, file in films]
+    assert [list(one.squares) for one in of_each] == [[name] for name in names[1:]]
     assert len(looked_up) <= 3 * len(names)
+    assert crops.only(tmp_path / "other.png", "other.png") is None
