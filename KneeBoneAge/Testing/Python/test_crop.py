@@ -127,7 +127,10 @@ def test_normalising_ignores_exposure_black_borders_and_batches():
     assert np.all(normalise(np.full((32, 32), 0.4)) == 0)
 
 
-@pytest.mark.parametrize("kind", ["even", "few values", "mostly black", "bright spot", "sorted", "tiny"])
+@pytest.mark.parametrize(
+    "kind",
+    ["even", "few values", "mostly black", "bright spot", "sorted", "tiny", "dark sample", "bright sample"],
+)
 def test_percentiles_are_those_of_all_pixels_sorted(kind):
     rng = np.random.default_rng(2)
     grey = rng.random((5, 4) if kind == "tiny" else (90, 70)).astype(np.float32)
@@ -140,6 +143,10 @@ def test_percentiles_are_those_of_all_pixels_sorted(kind):
         grey[10:20, 10:20] = rng.random((10, 10))
     elif kind == "sorted":
         grey = np.sort(grey.ravel()).reshape(grey.shape)
+    elif kind.endswith("sample"):  # every twelfth pixel, which is looked at first, is unlike the others
+        grey = rng.uniform(0.1, 0.9, (90, 70)).astype(np.float32)
+        grey.ravel()[::12][:20] = np.linspace(0.01, 0.02, 20)
+        grey = 1 - grey if kind == "bright sample" else grey
     ranked = np.sort(grey[grey > 0])
     low, high = (float(ranked[int(share * (ranked.size - 1))]) for share in (0.01, 0.99))
     assert high - low > 0.1
