@@ -16,6 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from .patella import PatellaReader
 from .physes import PhysisReader
 from .readers import MapReader, PointReader, Points
 
@@ -39,7 +40,8 @@ class AgeNetworkConfig:
     stored smaller with less). `points` is how many landmarks are found (none: no landmarks); `point_width`,
     `point_features` and `point_hidden` (0: a linear layer) size their reader, `close_hidden` what it reads of the
     picture's own pixels around each landmark (0: nothing). `physes` are the landmarks of each physis that is looked at
-    closely (none: none is), `physis_features` what is read of each.
+    closely (none: none is), `physis_features` what is read of each, `patella_features` what is read of the patella
+    (0: it is not looked for).
     """
 
     backbone: str = "convnext_atto"
@@ -62,6 +64,7 @@ class AgeNetworkConfig:
     close_hidden: int = 24
     physes: tuple[tuple[int, ...], ...] = ()
     physis_features: int = 32
+    patella_features: int = 0
 
     def to_json(self) -> dict[str, Any]:
         physes = [list(physis) for physis in self.physes]
@@ -236,6 +239,10 @@ class AgeNetwork(nn.Module):
         if config.points and config.physes:
             self.physis_reader = PhysisReader(config.physes, config.physis_features)
             self.feature_count += config.physis_features * len(config.physes)
+        self.patella_reader = None
+        if config.points and config.patella_features:
+            self.patella_reader = PatellaReader(config.patella_features)
+            self.feature_count += config.patella_features
         self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots)
         self.prior = AgePrior(config.bins, config.prior_width, config.prior_parts)
 
@@ -257,8 +264,9 @@ class AgeNetwork(nn.Module):
         if self.point_reader is not None:
             read, points = self.point_reader(window, maps, window.shape[-1] / image.shape[-1])
             features.append(read)
-        if self.physis_reader is not None and points is not None:
-            features.append(self.physis_reader(window, points.places, window.shape[-1] / image.shape[-1]))
+        for reader in (self.physis_reader, self.patella_reader):
+            if reader is not None and points is not None:
+                features.append(reader(window, points.places, window.shape[-1] / image.shape[-1]))
         return torch.cat(features, dim=1), points
 
     def window(self, image: Tensor) -> Tensor:

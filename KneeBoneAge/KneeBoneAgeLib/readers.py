@@ -117,8 +117,12 @@ class PointReader(nn.Module):
             places = places + correction
             looks.append(seen)
         places = places * field
-        read = torch.cat([4 * places, 4 * shape_coordinates(places), *looks], dim=-1)
-        return torch.relu(self.linear(read.flatten(1))), Points(places, log_share, side)
+        return torch.relu(self.linear(self.numbers(places, *looks))), Points(places, log_share, side)
+
+    @staticmethod
+    def numbers(places: Tensor, *looks: Tensor) -> Tensor:
+        """Places (B, P, 2) in the crop, -1 to 1, and what is seen there (B, P, …) → what `linear` is given, (B, R)."""
+        return torch.cat([4 * places, 4 * shape_coordinates(places), *looks], dim=-1).flatten(1)
 
 
 class CloseLook(nn.Module):
@@ -140,10 +144,13 @@ class CloseLook(nn.Module):
 
     def forward(self, image: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """Window (B, 1, W, W) and places (B, P, 2), -1 to 1 across it → correction (B, P, 2), description."""
+        return self.look(self.patches(image, places), image.shape[-1])
+
+    def look(self, patches: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """`forward` for pixels (B, P, PATCH_PX ** 2) that are cut out already, of a window of `side` pixels."""
         # (P, B, …): every landmark's own weights
-        patch = self.patches(image, places).transpose(0, 1)
-        hidden = functional.gelu(torch.baddbmm(self.hidden_bias, patch, self.hidden))
-        return self.read(torch.baddbmm(self.out_bias, hidden, self.out).transpose(0, 1), image.shape[-1])
+        hidden = functional.gelu(torch.baddbmm(self.hidden_bias, patches.transpose(0, 1), self.hidden))
+        return self.read(torch.baddbmm(self.out_bias, hidden, self.out).transpose(0, 1), side)
 
     @staticmethod
     def read(out: Tensor, side: int) -> tuple[Tensor, Tensor]:

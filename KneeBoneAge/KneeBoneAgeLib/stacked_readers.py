@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .patella import PatellaReader
 from .physes import PhysisReader
-from .readers import CloseLook, MapReader, PointReader, cell_centres, shape_coordinates
+from .readers import CloseLook, MapReader, PointReader, cell_centres
 from .stacked import normed_product_of, perceptron_of
 
 NORM_EPS = 1e-5
@@ -90,7 +91,8 @@ class PointReaders:
             places = places + correction
             looks.append(seen)
         places = places * field
-        found = torch.cat([4 * places, 4 * shape_coordinates(places), *looks], -1).flatten(2)
+        found = PointReader.numbers(places.flatten(0, 1), *(look.flatten(0, 1) for look in looks))
+        found = found.unflatten(0, places.shape[:2])
         for step in self.linear:
             found = step(found)
         return torch.relu(found), places
@@ -146,6 +148,15 @@ def read_physes(readers: Sequence[PhysisReader], window: Tensor, places: Tensor,
     windows = window.repeat(len(readers), 1, 1, 1)
     strips = readers[0].strips(windows, places.flatten(0, 1), field).unflatten(0, places.shape[:2])
     return torch.stack([reader.read_strips(its) for reader, its in zip(readers, strips, strict=True)])
+
+
+def read_patella(readers: Sequence[PatellaReader], window: Tensor, places: Tensor, field: float) -> Tensor:
+    """`PatellaReader` of each network, as `read_physes` for the physes."""
+    windows = window.repeat(len(readers), 1, 1, 1)
+    squares = readers[0].squares(windows, places.flatten(0, 1), field).unflatten(0, places.shape[:2])
+    return torch.stack(
+        [reader.read_outline(reader.outline(its)) for reader, its in zip(readers, squares, strict=True)]
+    )
 
 
 def can_stack_readers(maps: MapReader | None, points: PointReader | None) -> bool:

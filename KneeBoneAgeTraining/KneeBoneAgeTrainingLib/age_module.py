@@ -54,13 +54,8 @@ def point_loss(points: Points, landmarks: Tensor, field: float) -> Tensor:
     """How far the first landmarks are from the true ones, (B, P, 2) of -1 to 1 across the crop; NaN where there is
     none or it lies outside of the window. The sum of distance (in hundredths of the window) and of the heat-map's
     cross-entropy with a Gaussian of 0.8 cells."""
-    known = (torch.nan_to_num(landmarks, nan=9.0).abs() < 0.97 * field).all(-1)
-    count = known.sum().clamp(min=1)
-    target = torch.where(known[..., None], torch.nan_to_num(landmarks), torch.zeros_like(landmarks)) / field
-    named = landmarks.shape[1]
-    error = functional.smooth_l1_loss(
-        50 * points.places[:, :named] / field, 50 * target, reduction="none"
-    ).sum(-1)
+    known, target = _within(landmarks, field)
+    count, named = known.sum().clamp(min=1), landmarks.shape[1]
     cells = (torch.arange(points.side, device=target.device) + 0.5) * (2 / points.side) - 1
     sigma = 0.8 * 2 / points.side
     across, down = (
@@ -68,7 +63,23 @@ def point_loss(points: Points, landmarks: Tensor, field: float) -> Tensor:
     )
     gaussian = (down[..., :, None] * across[..., None, :]).flatten(2)
     entropy = -(gaussian * points.log_share[:, :named]).sum(-1)
-    return ((error + 0.5 * entropy) * known).sum() / count
+    return place_loss(points.places, landmarks, field) + (0.5 * entropy * known).sum() / count
+
+
+def place_loss(places: Tensor, landmarks: Tensor, field: float) -> Tensor:
+    """The distance of `point_loss` alone."""
+    known, target = _within(landmarks, field)
+    found = 50 * places[:, : landmarks.shape[1]] / field
+    error = functional.smooth_l1_loss(found, 50 * target, reduction="none").sum(-1)
+    return (error * known).sum() / known.sum().clamp(min=1)
+
+
+def _within(landmarks: Tensor, field: float) -> tuple[Tensor, Tensor]:
+    """Which landmarks (B, P, 2) lie well within the window, (B, P), and where, -1 to 1 across it, (B, P, 2)."""
+    known = (torch.nan_to_num(landmarks, nan=9.0).abs() < 0.97 * field).all(-1)
+    return known, torch.where(
+        known[..., None], torch.nan_to_num(landmarks), torch.zeros_like(landmarks)
+    ) / field
 
 
 class AgeModule(lightning.LightningModule):

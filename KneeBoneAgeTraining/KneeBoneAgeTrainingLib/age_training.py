@@ -41,7 +41,7 @@ from .head_training import (
     learn_heads,
     load_views,
     save_views,
-    with_physes,
+    with_close_readers,
 )
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
@@ -209,9 +209,10 @@ def keep_views(run: Path, cache: CropCache, number: int) -> None:
     `number` decides which view."""
     if (run / views_file(number)).exists():
         return
-    module = with_physes(load_module(run / "pretrain"))
+    module = with_close_readers(load_module(run / "pretrain"))
     rows = knees_apart(cache)[0]
-    save_views(run / views_file(number), cache_features(module, cache, rows, module.recipe.seed + number))
+    seed, structure = module.recipe.seed + number, HeadRecipe().structure[number]
+    save_views(run / views_file(number), cache_features(module, cache, rows, seed, structure))
 
 
 def renew_heads(run: Path) -> None:
@@ -221,7 +222,7 @@ def renew_heads(run: Path) -> None:
     folder = run / HEADS
     if (folder / "module.safetensors").exists():
         return
-    module = with_physes(load_module(run / "pretrain"))
+    module = with_close_readers(load_module(run / "pretrain"))
     views = range(HeadRecipe().views)
     learn_heads(module, joined([load_views(run / views_file(number)) for number in views]), HeadRecipe())
     folder.mkdir(exist_ok=True)

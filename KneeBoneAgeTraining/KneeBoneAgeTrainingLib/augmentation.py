@@ -5,7 +5,7 @@ The normalisation is the estimator's own (`KneeBoneAgeLib.crop.normalise`), so t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,6 +48,17 @@ class Jitter:
     clouds: float = (
         0.0  # lighter and darker areas of the bone, largest standard deviation as a share of its brightness
     )
+
+    def with_structure(self, share: float) -> Jitter:
+        """The same with this share (0 to 1) of what lies on the bone but is no bone, and so much less noise that with
+        none of it half is left."""
+        return replace(
+            self,
+            noise=self.noise * (1 + share) / 2,
+            texture=self.texture * share,
+            lines=self.lines * share,
+            clouds=self.clouds * share,
+        )
 
 
 def places(count: int, rng: np.random.Generator | None = None, jitter: Jitter | None = None) -> Floats:

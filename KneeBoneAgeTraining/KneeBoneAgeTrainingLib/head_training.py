@@ -1,8 +1,9 @@
 """The heads of an age network learnt again, in large batches, on features that are kept in memory.
 
 The backbone takes almost all of a training step's time, and what comes after it wants many more steps than that leaves
-it: the perceptron that reads the landmarks, and the reader of the physes. So what the backbone and the landmark finder
-say of a few jittered views of every crop is kept, with a strip along each physis, and the rest learns from that alone.
+it: the perceptron that reads the landmarks, and the readers of physes and patella. So what the backbone and the
+landmark finder say of a few jittered views of every crop is kept, with the pixels around each landmark, a strip along
+each physis and a square on the patella, and the rest learns from that alone.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import copy
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,46 +24,75 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
+from KneeBoneAgeLib.phantom.build import LANDMARKS, PATELLA_POINTS
 from KneeBoneAgeLib.physes import KNEE_PHYSES
+from KneeBoneAgeLib.readers import PointReader
 
-from .age_module import AgeModule, label_loss, masked_smooth_l1
+from .age_module import AgeModule, label_loss, masked_smooth_l1, place_loss
 from .batches import Part, rows_of
 from .crop_cache import CropCache
+from .patella_outline import outline_loss
 from .recipe import TRUE_SD_MONTHS
 from .runs.loop import move_average
 
 log = logging.getLogger(__name__)
+
+PATELLA_FEATURES = 24
+_PATELLA = slice(LANDMARKS.index(PATELLA_POINTS[0]), LANDMARKS.index(PATELLA_POINTS[-1]) + 1)
 
 
 @dataclass(frozen=True)
 class HeadRecipe:
     """How the heads are learnt; chosen on crops that no test uses."""
 
-    views: int = 2
-    """Jittered ones of each crop: with one alone, the error on crops learnt from was 1.2 times smaller than on others,
-    with two and twice the crops still 1.1 times."""
+    structure: tuple[float, ...] = (1.0, 0.3)
+    """`Jitter.with_structure` of each jittered view that is kept of a crop. With one view alone, the error on crops
+    learnt from was 1.2 times smaller than on others, with two and twice the crops still 1.1 times; the first teaches to
+    see through what real films show, the second to read closely what is plain to see."""
     steps: int = 800
     batch: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     dropout: float = 0.1  # in the perceptron that reads the landmarks
     base_dropout: float = 0.5  # of what else is known: it is learnt by heart more easily
-    strip_noise: float = 0.15  # on strips of deviation 1: each view is seen many times
+    close_noise: float = 0.15  # on strips and squares of deviation 1: each view is seen many times
     indicator_weight: float = 60.0
+    place_weight: float = 1.0
+    outline_weight: float = 3.0
     ema_decay: float = 0.998
     seed: int = 7
+
+    @property
+    def views(self) -> int:
+        """How many views are kept of a crop."""
+        return len(self.structure)
 
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """What is known of N views: `base` (N, A), the features that stay as they are; `read` (N, R), what the perceptron
-    reads at the landmarks; `strips` (N, K, D, L) float16, the physes, K 0 for a network that does not look at them;
-    `labels`, the other entries of `batches.rows_of`."""
+    """What is known of N views; what a network does not look at has no entries.
+
+    `base` (N, A): the features that stay as they are. `read` (N, R): what the perceptron reads at the landmarks.
+    `rough` (N, P, 2): where the maps alone place them in the window, and `patches` (N, P, X) float16, the pixels there.
+    `strips` (N, K, D, L) float16: the physes. `squares` (N, S, S) float16: the patella, and `patella` (N, 4, 2), its
+    true landmarks in that square, NaN where there is none. `labels`: the other entries of `batches.rows_of`."""
 
     base: Tensor
     read: Tensor
+    rough: Tensor
+    patches: Tensor
     strips: Tensor
+    squares: Tensor
+    patella: Tensor
     labels: dict[str, Tensor]
+
+    def take(self, rows: Tensor) -> CachedFeatures:
+        """Some of the views."""
+        tensors = {name: getattr(self, name)[rows] for name in _TENSORS}
+        return CachedFeatures(**tensors, labels={name: one[rows] for name, one in self.labels.items()})
+
+
+_TENSORS = tuple(field.name for field in fields(CachedFeatures) if field.name != "labels")
 
 
 @torch.no_grad()
@@ -70,51 +101,75 @@ def cache_features(
     cache: CropCache,
     rows: NDArray[np.intp],
     seed: int,
+    structure: float = 1.0,
     batch: int = 32,
 ) -> CachedFeatures:
-    """One jittered view of each crop, as the module's averaged network sees it. Raises ValueError for a network
-    without a perceptron at its landmarks."""
-    network, recipe = module.averaged.eval(), module.recipe
-    first, physes = _perceptron(network)[0], network.physis_reader
+    """One jittered view of each crop, as the module's averaged network sees it, with so much `structure`
+    (`Jitter.with_structure`).
+
+    Raises ValueError for a network without a perceptron at its landmarks, and where one that looks at the patella is
+    given crops that do not tell where it is."""
+    network = module.averaged.eval()
+    recipe = replace(module.recipe, jitter=module.recipe.jitter.with_structure(structure))
+    first, physes, patella = _perceptron(network)[0], network.physis_reader, network.patella_reader
+    close = network.point_reader.close if network.point_reader is not None else None
     seen: list[Tensor] = []
-    strips: list[Tensor] = []
-    hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    hooks = [first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))]
+    if close is not None:
+        hooks.append(close.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1])))
     rng = np.random.default_rng(seed)
     part = Part(cache, rows, 1.0, "true", TRUE_SD_MONTHS)
-    bases: list[Tensor] = []
-    labels: list[dict[str, Tensor]] = []
+    views: list[CachedFeatures] = []
     try:
         for start in range(0, len(rows), batch):
             drawn = rows_of(part, rows[start : start + batch], recipe, rng, recipe.network.image_size)
             image = drawn.pop("image")
             features, points = network.see(image)
-            bases.append(features[:, : _base_count(network)])
-            if physes is not None and points is not None:
-                window = network.window(image)
-                found = physes.strips(window, points.places, window.shape[-1] / image.shape[-1])
-                strips.append(found.half())
-            labels.append(drawn)
+            assert points is not None  # of a network with a perceptron at its landmarks
+            window, count = network.window(image), len(image)
+            field, places = window.shape[-1] / image.shape[-1], points.places
+            read, rough = seen.pop(), seen.pop() if close is not None else torch.zeros(count, 0, 2)
+            patches, strips, squares, true = (
+                torch.zeros(count, *size) for size in ((0, 0), (0, 0, 0), (0, 0), (0, 2))
+            )
+            if close is not None:
+                patches = close.patches(window, rough)
+            if physes is not None:
+                strips = physes.strips(window, places, field)
+            if patella is not None:
+                squares = patella.squares(window, places, field)
+                true = patella.frame(places).of_crop(_patella_of(drawn["landmarks"]))
+            base = features[:, : _base_count(network)]
+            near = {"patches": patches.half(), "strips": strips.half(), "squares": squares.half()}
+            views.append(CachedFeatures(base, read, rough, patella=true, labels=drawn, **near))
     finally:
-        hook.remove()
-    known = {name: torch.cat([one[name] for one in labels]) for name in labels[0]}
-    kept = torch.cat(strips) if strips else torch.zeros(len(rows), 0, 0, 0, dtype=torch.float16)
-    return CachedFeatures(torch.cat(bases), torch.cat(seen), kept, known)
+        for hook in hooks:
+            hook.remove()
+    return joined(views)
+
+
+def _patella_of(landmarks: Tensor) -> Tensor:
+    """(B, 4, 2) of (B, P, 2)."""
+    if landmarks.shape[1] < _PATELLA.stop:
+        raise ValueError(
+            f"crops with {landmarks.shape[1]} landmarks: the patella's are the last of {_PATELLA.stop}"
+        )
+    return landmarks[:, _PATELLA]
 
 
 def joined(views: Sequence[CachedFeatures]) -> CachedFeatures:
     """Several views' rows after each other."""
     labels = {name: torch.cat([view.labels[name] for view in views]) for name in views[0].labels}
-    base, read, strips = (
-        torch.cat([getattr(view, name) for view in views]) for name in ("base", "read", "strips")
-    )
-    return CachedFeatures(base, read, strips, labels)
+    tensors = {name: torch.cat([getattr(view, name) for view in views]) for name in _TENSORS}
+    return CachedFeatures(**tensors, labels=labels)
 
 
 def save_views(path: Path, cached: CachedFeatures) -> None:
     """Keep the views in a safetensors file; what stood there is replaced when all is written."""
+    tensors = {name: getattr(cached, name).contiguous() for name in _TENSORS}
     labels = {f"label.{name}": one for name, one in cached.labels.items()}
     unfinished = path.with_name(f"{path.name}.unfinished")
-    save_file({"base": cached.base, "read": cached.read, "strips": cached.strips, **labels}, unfinished)
+    save_file({**tensors, **labels}, unfinished)
     unfinished.replace(path)
 
 
@@ -122,14 +177,15 @@ def load_views(path: Path) -> CachedFeatures:
     """The inverse of `save_views`."""
     tensors = load_file(path)
     labels = {name.removeprefix("label."): one for name, one in tensors.items() if name.startswith("label.")}
-    return CachedFeatures(tensors["base"], tensors["read"], tensors["strips"], labels)
+    return CachedFeatures(**{name: tensors[name] for name in _TENSORS}, labels=labels)
 
 
 def _base_count(network: AgeNetwork) -> int:
     """How many features come before those of the landmarks."""
     config = network.config
-    physes = config.physis_features * len(config.physes) if network.physis_reader is not None else 0
-    return network.feature_count - config.point_features - physes
+    close = config.physis_features * len(config.physes) if network.physis_reader is not None else 0
+    close += config.patella_features if network.patella_reader is not None else 0
+    return network.feature_count - config.point_features - close
 
 
 def _perceptron(network: AgeNetwork) -> nn.Sequential:
@@ -137,6 +193,19 @@ def _perceptron(network: AgeNetwork) -> nn.Sequential:
     if reader is None or not isinstance(reader.linear, nn.Sequential):
         raise ValueError("only a network with landmarks and `point_hidden` units has heads to learn again")
     return reader.linear
+
+
+class Answers(NamedTuple):
+    """What `Heads` say of N views."""
+
+    log_likelihood: Tensor
+    """(N, 2, bins)"""
+    indicators: Tensor
+    """(N, I + M), indicators and maturities"""
+    places: Tensor | None
+    """(N, P, 2) landmarks, -1 to 1 across the crop; None where pixels are not looked at"""
+    outline: Tensor | None
+    """(N, C, C) logits of `PatellaReader.outline`; None where the network does not look at the patella"""
 
 
 class Heads(nn.Module):
@@ -149,9 +218,16 @@ class Heads(nn.Module):
         super().__init__()
         torch.manual_seed(recipe.seed)
         fresh = AgeModule(module.recipe, *_outputs(module))
-        self.recipe = recipe
+        self.recipe, config = recipe, module.recipe.network
+        self.window_px, self.field = fresh.network.window_px(config.image_size), config.field
         self.perceptron = _perceptron(fresh.network)
-        self.physis_reader = fresh.network.physis_reader
+        own = module.averaged.point_reader
+        self.close = (
+            copy.deepcopy(own.close).requires_grad_(True)
+            if own is not None and own.close is not None
+            else None
+        )
+        self.physis_reader, self.patella_reader = fresh.network.physis_reader, fresh.network.patella_reader
         self.head = fresh.network.head
         self.indicator_head, self.maturity_head = fresh.indicator_head, fresh.maturity_head
         both = torch.cat([cached.base, cached.read], dim=1)
@@ -159,27 +235,45 @@ class Heads(nn.Module):
         self.register_buffer("scale", both.std(0) + 1e-3)
         self.base_count = cached.base.shape[1]
 
-    def forward(self, base: Tensor, read: Tensor, strips: Tensor, sex: Tensor) -> tuple[Tensor, Tensor]:
-        """Base (B, A), read (B, R), strips (B, K, D, L), sex (B,) → log-likelihood (B, 2, bins), indicators and
-        maturities (B, I + M)."""
-        wide = (torch.cat([base, read], dim=1) - self.mean) / self.scale
+    def forward(self, views: CachedFeatures) -> Answers:
+        """What is said of N views."""
+        read, places = self._at_landmarks(views)
+        wide = (torch.cat([views.base, read], dim=1) - self.mean) / self.scale
         base = functional.dropout(wide[:, : self.base_count], self.recipe.base_dropout, self.training)
         points = wide[:, self.base_count :]
         for layer in self.perceptron:
             points = layer(points)
             if isinstance(layer, nn.GELU):
                 points = functional.dropout(points, self.recipe.dropout, self.training)
-        parts = [base, torch.relu(points)]
+        parts, outline = [base, torch.relu(points)], None
         if self.physis_reader is not None:
-            strips = strips.float()
-            if self.training:
-                strips = strips + self.recipe.strip_noise * torch.randn_like(strips)
-            physes = self.physis_reader.read_strips(strips)
+            physes = self.physis_reader.read_strips(self._noisy(views.strips))
             parts.append(functional.dropout(physes, self.recipe.dropout, self.training))
+        if self.patella_reader is not None:
+            outline = self.patella_reader.outline(self._noisy(views.squares))
+            parts.append(self.patella_reader.read_outline(outline))
         features = torch.cat(parts, dim=1)
-        either = self.maturity_head(features).view(len(features), 2, -1)
+        either, sex = self.maturity_head(features).view(len(features), 2, -1), views.labels["sex"]
         own = either[torch.arange(len(sex)), sex.clamp(max=1)]
-        return self.head(features), torch.cat([self.indicator_head(features), own], dim=1)
+        return Answers(
+            self.head(features), torch.cat([self.indicator_head(features), own], dim=1), places, outline
+        )
+
+    def _at_landmarks(self, views: CachedFeatures) -> tuple[Tensor, Tensor | None]:
+        """What the perceptron is given, (N, R), and the places of the landmarks in the crop, (N, P, 2)."""
+        if self.close is None:
+            return views.read, None
+        correction, seen = self.close.look(self._noisy(views.patches), self.window_px)
+        places = (views.rough + correction) * self.field
+        # Places and shape coordinates come first, what the pixels show last; what the maps show stays.
+        maps = views.read.unflatten(1, (places.shape[1], -1))[..., 4 : -seen.shape[-1]]
+        return PointReader.numbers(places, maps, seen), places
+
+    def _noisy(self, pictures: Tensor) -> Tensor:
+        pictures = pictures.float()
+        if not self.training:
+            return pictures
+        return pictures + self.recipe.close_noise * torch.randn_like(pictures)
 
     @torch.no_grad()
     def put_back(self, module: AgeModule) -> None:
@@ -191,8 +285,14 @@ class Heads(nn.Module):
             _standardise(linear, self.mean[:count], self.scale[:count])
         for network in (module.network, module.averaged):
             _perceptron(network).load_state_dict(self.perceptron.state_dict())
-            if self.physis_reader is not None and network.physis_reader is not None:
-                network.physis_reader.load_state_dict(self.physis_reader.state_dict())
+            reader = network.point_reader
+            for mine, its in (
+                (self.close, reader.close if reader is not None else None),
+                (self.physis_reader, network.physis_reader),
+                (self.patella_reader, network.patella_reader),
+            ):
+                if mine is not None and its is not None:
+                    its.load_state_dict(mine.state_dict())
             network.head.load_state_dict(self.head.state_dict())
         module.indicator_head.load_state_dict(self.indicator_head.state_dict())
         module.maturity_head.load_state_dict(self.maturity_head.state_dict())
@@ -211,22 +311,19 @@ def _standardise(linear: nn.Module, mean: Tensor, scale: Tensor) -> None:
     linear.bias.sub_(linear.weight[:, :count] @ mean)
 
 
-def _batches(
-    cached: CachedFeatures, recipe: HeadRecipe
-) -> Iterator[tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]]:
+def _batches(cached: CachedFeatures, recipe: HeadRecipe) -> Iterator[CachedFeatures]:
     draw = torch.Generator().manual_seed(recipe.seed)
     for _ in range(recipe.steps):
-        rows = torch.randint(len(cached.base), (recipe.batch,), generator=draw)
-        yield (
-            cached.base[rows],
-            cached.read[rows],
-            cached.strips[rows],
-            {name: one[rows] for name, one in cached.labels.items()},
-        )
+        yield cached.take(torch.randint(len(cached.base), (recipe.batch,), generator=draw))
 
 
-def with_physes(module: AgeModule, physes: Sequence[Sequence[int]] = KNEE_PHYSES) -> AgeModule:
-    """The same module with a reader of the physes that has learnt nothing yet; the other weights are taken over.
+def with_close_readers(
+    module: AgeModule,
+    physes: Sequence[Sequence[int]] = KNEE_PHYSES,
+    patella_features: int = PATELLA_FEATURES,
+) -> AgeModule:
+    """The same module with readers of physes and patella (0 features: without) that have learnt nothing yet; the other
+    weights are taken over.
 
     Raises ValueError for a network that finds fewer landmarks than the physes need."""
     network = module.recipe.network
@@ -234,7 +331,8 @@ def with_physes(module: AgeModule, physes: Sequence[Sequence[int]] = KNEE_PHYSES
         raise ValueError(
             f"a network of {network.points} landmarks does not find those of the physes {physes}"
         )
-    wider = replace(network, physes=tuple(tuple(physis) for physis in physes))
+    looked_at = tuple(tuple(physis) for physis in physes)
+    wider = replace(network, physes=looked_at, patella_features=patella_features)
     torch.manual_seed(module.recipe.seed)
     grown = AgeModule(replace(module.recipe, network=wider), *_outputs(module))
     state = grown.state_dict()
@@ -261,11 +359,16 @@ def learn_heads(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe | 
     pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     prior = module.averaged.eval()
     began = time.monotonic()
-    for step, (base, read, strips, labels) in enumerate(_batches(cached, recipe)):
-        likelihood, indicators = heads(base, read, strips, labels["sex"])
+    for step, views in enumerate(_batches(cached, recipe)):
+        likelihood, indicators, places, outline = heads(views)
+        labels = views.labels
         sex = torch.where(labels["sex_missing"], UNKNOWN_SEX, labels["sex"])
         ages = (labels["age_months"], torch.full_like(labels["age_months"], torch.nan))
         loss = recipe.indicator_weight * masked_smooth_l1(indicators, labels["indicators"])
+        if places is not None:
+            loss = loss + recipe.place_weight * place_loss(places, labels["landmarks"], heads.field)
+        if outline is not None:
+            loss = loss + recipe.outline_weight * outline_loss(outline, views.patella)
         for age in ages:
             log_p = prior.log_posterior(likelihood, sex, age)
             loss = loss + label_loss(log_p, labels["label"], labels["label_sd"], labels["sex"]).mean() / 2

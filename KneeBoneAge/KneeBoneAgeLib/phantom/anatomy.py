@@ -97,9 +97,9 @@ class _Knee:
         straight = np.array([0.5, 0.5, 0.487, 0.45, 0.385, 0.325, 0.283, 0.24, 0.0])
         trumpet = np.array([0.5, 0.5, 0.482, 0.427, 0.35, 0.292, 0.258, 0.228, 0.0])
         half = (straight + (trumpet - straight) * _smooth(ind.femur_width_ratio, 0.7, 1.08)) * unit
-        half[2:8] = shaft + (half[2:8] - shaft) * flare ** np.array([0.3, 0.6, 1, 1, 1, 1])
+        half[2:8] = shaft + (half[2:8] - shaft) * flare ** np.array([0, 0.6, 1, 1, 1, 1])
         half[8] = shaft
-        grown = (ind.femur_width_ratio * unit / 2 - half[1]) * ind.femur_bridging
+        grown = (ind.femur_width_ratio * unit / 2 - half[1]) * ind.femur_bridging**3
         half[:5] += grown * np.array([0.98, 0.98, 0.92, 0.75, 0.2])
         length = build.femoral_length * unit
         levels = np.append(level + d, level + max(length, 1.8 * unit))
@@ -199,9 +199,9 @@ class _Knee:
         shaft = ind.tibia_shaft_mm / 2
         d = np.array([-0.15, 0.0, 0.07, 0.16, 0.3, 0.46, 0.66, 1.0, 1.5]) * unit
         half = np.array([0.5, 0.5, 0.492, 0.46, 0.385, 0.305, 0.245, 0.205, 0.0]) * unit
-        half[2:8] = shaft + (half[2:8] - shaft) * build.tibial_flare ** np.array([0.3, 0.6, 1, 1, 1, 1])
+        half[2:8] = shaft + (half[2:8] - shaft) * build.tibial_flare ** np.array([0, 0.6, 1, 1, 1, 1])
         half[8] = shaft
-        grown = (ind.tibia_width_ratio * unit / 2 - half[1]) * ind.tibia_bridging
+        grown = (ind.tibia_width_ratio * unit / 2 - half[1]) * ind.tibia_bridging**3
         half[:4] += grown * np.array([0.97, 0.97, 0.85, 0.4])
         half = np.maximum(half, shaft * 0.95)
         length = max(build.tibial_length * unit, 1.7 * unit)

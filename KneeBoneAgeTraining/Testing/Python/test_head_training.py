@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from KneeBoneAgeLib.patella import PatellaReader
+from KneeBoneAgeLib.phantom.build import LANDMARKS
+from KneeBoneAgeLib.readers import CloseLook
 from KneeBoneAgeTrainingLib import age_training, batches
 from KneeBoneAgeTrainingLib.age_module import AgeModule
+from KneeBoneAgeTrainingLib.augmentation import Jitter, cut_out
 from KneeBoneAgeTrainingLib.batches import knees_apart
-from KneeBoneAgeTrainingLib.crop_cache import CropCache
+from KneeBoneAgeTrainingLib.crop_cache import MARGIN, CropCache
 from KneeBoneAgeTrainingLib.head_training import (
     HeadRecipe,
     Heads,
@@ -20,8 +24,10 @@ from KneeBoneAgeTrainingLib.head_training import (
     joined,
     learn_heads,
     load_views,
-    with_physes,
+    save_views,
+    with_close_readers,
 )
+from KneeBoneAgeTrainingLib.patella_outline import outlines
 from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, predict
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -44,6 +50,16 @@ def module() -> AgeModule:
     return made
 
 
+@pytest.fixture
+def far() -> AgeModule:
+    """One that does not look at the pixels around its landmarks."""
+    recipe = replace(TINY, network=replace(TINY.network, close_hidden=0))
+    torch.manual_seed(3)
+    made = AgeModule(recipe, indicators=1, maturities=1)
+    made.averaged.load_state_dict(made.network.state_dict())
+    return made
+
+
 def test_only_what_comes_after_the_backbone_is_learnt_and_it_learns(cache, module):
     before = {name: value.clone() for name, value in module.averaged.state_dict().items()}
     labels = cache.labels.take(ROWS)
@@ -57,7 +73,7 @@ def test_only_what_comes_after_the_backbone_is_learnt_and_it_learns(cache, modul
         name for name, value in module.averaged.state_dict().items() if not torch.equal(value, before[name])
     }
     assert changed
-    assert all(name.startswith(("head.", "point_reader.linear.")) for name in changed)
+    assert all(name.startswith(("head.", "point_reader.linear.", "point_reader.close.")) for name in changed)
 
 
 def test_the_standardisation_goes_into_the_weights(cache, module):
@@ -65,7 +81,8 @@ def test_the_standardisation_goes_into_the_weights(cache, module):
     heads = Heads(module, cached, HeadRecipe()).eval()
     sex = cached.labels["sex"]
     with torch.no_grad():
-        likelihood, indicators = heads(cached.base, cached.read, cached.strips, sex)
+        likelihood, indicators, _, outline = heads(cached)
+        assert outline is None
         heads.put_back(module)
         features = torch.cat(
             [cached.base, torch.relu(module.averaged.point_reader.linear(cached.read))], dim=1
@@ -93,24 +110,24 @@ PHYSES = ((0, 1, 2, 3), (4, 5, 6, 7))
 
 
 def test_a_reader_of_the_physes_changes_nothing_until_it_has_learnt(cache, module):
-    grown = with_physes(module, PHYSES)
+    grown = with_close_readers(module, PHYSES, 0)
     old, new = (predict(one.averaged, cache, ROWS[:16]) for one in (module, grown))
     assert new.features.shape[1] == old.features.shape[1] + 2 * grown.recipe.network.physis_features
     assert np.allclose(old.log_likelihood, new.log_likelihood, atol=1e-4)
     with pytest.raises(ValueError, match="31 landmarks"):
-        with_physes(module, ((0, 1, 2, 31),))
+        with_close_readers(module, ((0, 1, 2, 31),), 0)
 
 
-def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(cache, module):
-    grown = with_physes(module, PHYSES)
+def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(cache, far):
+    grown = with_close_readers(far, PHYSES, 0)
     cached = cache_features(grown, cache, ROWS, seed=1)
     assert cached.strips.shape[:2] == (len(ROWS), 2)
     blind = replace(cached, base=torch.zeros_like(cached.base), read=torch.zeros_like(cached.read))
     before = {name: value.clone() for name, value in grown.averaged.physis_reader.state_dict().items()}
-    recipe = HeadRecipe(steps=240, batch=48, base_dropout=0.0, dropout=0.0, strip_noise=0.02)
+    recipe = HeadRecipe(steps=240, batch=48, base_dropout=0.0, dropout=0.0, close_noise=0.02)
     losses = []
     for strips in (torch.zeros_like(cached.strips), cached.strips):
-        learner = with_physes(module, PHYSES)
+        learner = with_close_readers(far, PHYSES, 0)
         learn_heads(learner, replace(blind, strips=strips), recipe)
         heads = learner.averaged
         with torch.no_grad():
@@ -122,9 +139,103 @@ def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(
     assert any(not torch.equal(v, before[k]) for k, v in heads.physis_reader.state_dict().items())
 
 
+def with_patellae(cache: CropCache) -> CropCache:
+    """The same bars as a femur with a bright disc on it, the larger the older: only the disc is told of."""
+    rng = np.random.default_rng(7)
+    labels = cache.labels
+    count, side = len(labels), 74
+    at = (np.arange(side) + 0.5) * 2 / side * MARGIN - MARGIN
+    x, y = np.meshgrid(at, at)
+    radius = 0.05 + labels.true_months / 1400
+    bar = 90.0 + 60 * (np.abs(x) < 0.35) + rng.normal(0, 3, (count, side, side))
+    images = bar + 50 * (np.hypot(x, y + 0.15) < radius[:, None, None])
+    points = np.full((count, len(LANDMARKS), 2), np.nan, np.float32)
+    points[:, :4] = [(-0.35, 0), (0.35, 0), (0, -0.02), (0, 0.02)]
+    ends = np.array([(0, -1), (0, 1), (-1, 0), (1, 0)])
+    points[:, 27:31] = ends * radius[:, None, None] + np.array([0, -0.15])
+    return CropCache([images.clip(0, 255).astype(np.uint8)], replace(labels, landmarks=points))
+
+
+def test_the_patella_is_outlined_and_its_size_is_read(cache, far, tmp_path):
+    discs = with_patellae(cache)
+    far.recipe = replace(far.recipe, jitter=Jitter(scale=0, shift=0, rotation_deg=0, blur_px=0, occlusion=0))
+    grown = with_close_readers(far, PHYSES, 6)
+    for network in (grown.network, grown.averaged):  # the landmarks are found where they are
+        network.point_reader.forward = partial(_true_points, network.point_reader.forward)
+    cached = cache_features(grown, discs, ROWS, seed=1)
+    save_views(tmp_path / "views.safetensors", cached)
+    cached = load_views(tmp_path / "views.safetensors")
+    assert cached.squares.shape == (len(ROWS), PatellaReader.SIDE_PX, PatellaReader.SIDE_PX)
+    errors = []
+    for squares in (torch.zeros_like(cached.squares), cached.squares):
+        learner = with_close_readers(far, PHYSES, 6)
+        blind = replace(
+            cached,
+            base=torch.zeros_like(cached.base),
+            read=torch.zeros_like(cached.read),
+            strips=torch.zeros_like(cached.strips),
+            squares=squares,
+        )
+        recipe = HeadRecipe(steps=160, batch=24, learning_rate=6e-3, dropout=0.0, ema_decay=0.9)
+        learn_heads(learner, blind, recipe)
+        heads = learner.averaged
+        with torch.no_grad():
+            outline = heads.patella_reader.outline(squares.float())
+            seen = [blind.base, *_after(heads, blind.read, blind.strips)]
+            seen = torch.cat([*seen, heads.patella_reader.read_outline(outline)], dim=1)
+            likelihood = heads.log_likelihood(seen).numpy()
+        found = errors_months(Prediction(seen.numpy(), likelihood), heads, discs.labels.take(ROWS))
+        errors.append(found["mae_no_age"])
+    assert errors[1] < 0.7 * errors[0]
+    wanted = outlines(cached.patella, PatellaReader.CELLS)
+    inside = torch.sigmoid(outline)
+    assert 2 * (inside * wanted).sum() / (inside.sum() + wanted.sum()) > 0.8
+
+
+def _true_points(forward, window, maps, field):
+    read, points = forward(window, maps, field)
+    places = points.places.clone()
+    places[:, :4] = torch.tensor([(-0.35, 0), (0.35, 0), (0, -0.02), (0, 0.02)])
+    return read, replace(points, places=places)
+
+
+def test_crops_that_do_not_name_the_patella_are_refused(cache, module):
+    with pytest.raises(ValueError, match="2 landmarks"):
+        cache_features(with_close_readers(module), cache, ROWS, seed=1)
+
+
+def test_a_closer_look_places_the_landmarks_and_the_network_takes_it_over(cache, module):
+    """The bars' edges, first told to a few pixels."""
+    cached = cache_features(module, cache, ROWS, seed=1)
+    network, true = module.averaged, torch.from_numpy(cache.labels.landmarks[ROWS])
+    window = network.window(cut_out(cache.images(ROWS), TINY.network.image_size))
+    rough = torch.zeros(len(ROWS), TINY.network.points, 2)
+    field = TINY.network.field
+    rough[:, :2] = true / field
+    rough[:, :2, 0] += 0.08 * torch.randn(len(ROWS), 2, generator=torch.Generator().manual_seed(5))
+    patches = CloseLook.patches(window, rough)
+    labels = {**cached.labels, "landmarks": true}
+    within = true[:, :2].abs().amax((1, 2)) < 0.9 * field
+    assert within.sum() > 60
+
+    def off(places):
+        return (places[:, :2] - true)[within][..., 0].abs().mean()
+
+    learn_heads(
+        module,
+        replace(cached, rough=rough, patches=patches.half(), labels=labels),
+        HeadRecipe(steps=120, batch=64, ema_decay=0.9, place_weight=4.0),
+    )
+    for reader in (module.network.point_reader, network.point_reader):
+        with torch.no_grad():
+            correction, _ = reader.close.look(patches, window.shape[-1])
+        assert off((rough + correction) * field) < 0.4 * off(rough * field)
+
+
 def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "EVALUATED", 4)
     monkeypatch.setattr(age_training, "HeadRecipe", partial(HeadRecipe, steps=4, batch=16))
+    cache = with_patellae(cache)
     recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=2)
     age_training.pretrain(tmp_path, cache, recipe, None, None)
     kept = []
