@@ -20,6 +20,7 @@ from pathlib import Path
 
 from KneeBoneAgeLib.version import VERSION
 
+from .age_training import FULL_VIEW
 from .folds import FOLDS
 from .head_training import HeadRecipe
 
@@ -41,18 +42,13 @@ class Plan:
     """
 
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
-    refining: tuple[Cohort, ...] = (
-        Cohort(12_000, 601),
-        Cohort(19_500, 501),
-        Cohort(15_000, 701, even_ages=True),
-    )
+    refining: tuple[Cohort, ...] = (Cohort(12_000, 601), Cohort(15_000, 701, even_ages=True))
     folds: tuple[Cohort, ...] = (Cohort(2_500, 606),)
     negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_000, 504))
     finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3))
     finder_minutes: float = 50.0
     pretraining_steps: int = 1_700
     refining_steps: int = 4_000
-    fold_steps: int = 150
 
     @property
     def children(self) -> int:
@@ -113,27 +109,8 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
         *(crops("refining", c) for c in plan.refining),
         *(crops("folds", c, "crops", "--oracle") for c in plan.folds),
     ]
-    fold_settings = [
-        "--set",
-        "ema_decay=0.97",
-        "learning_rate=0.0003",
-        "frozen_stages=2",
-        "replay_share=0.4",
-        f"jitter={REFINING_JITTER}",
-    ]
-    folds = [
-        learn(
-            f"fold-{k}",
-            f"fold {k}",
-            refined,
-            "folds",
-            plan.fold_steps,
-            "--replay",
-            str(run / "refining"),
-            *fold_settings,
-        )
-        for k in range(FOLDS)
-    ]
+    of_folds = ["--run", refined, "--cache", str(run / "folds")]
+    folds = [(f"fold-{k}", [age, "fold", str(k), *of_folds]) for k in range(FOLDS)]
     kept = ["--run", refined, "--cache", str(run / "refining")]
     minutes = ["--minutes", str(plan.finder_minutes)]
     refining = ["--start", f"{ages}/pretrain", "--set", "small_share=0", "batch=16", "learning_rate=0.001"]
@@ -154,6 +131,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
         ],
         [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
         [(f"views-{k}", [age, "views", str(k), *kept]) for k in range(HeadRecipe().views)],
+        [("fold-views", [age, "fold-views", str(FULL_VIEW), *of_folds])],
         [("heads", [age, "heads", *kept])],
         *(folds[k : k + 2] for k in range(0, FOLDS, 2)),
         [learn("calibrate", "calibrate", refined, "folds", 1)],

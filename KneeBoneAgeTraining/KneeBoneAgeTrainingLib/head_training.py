@@ -32,7 +32,6 @@ from .age_module import AgeModule, label_loss, masked_smooth_l1, place_loss
 from .batches import Part, rows_of
 from .crop_cache import CropCache
 from .patella_outline import outline_loss
-from .recipe import TRUE_SD_MONTHS
 from .runs.loop import move_average
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class HeadRecipe:
     """`Jitter.with_structure` of each jittered view that is kept of a crop. With one view alone, the error on crops
     learnt from was 1.2 times smaller than on others, with two and twice the crops still 1.1 times; the first teaches to
     see through what real films show, the second to read closely what is plain to see."""
-    steps: int = 800
+    steps: int = 1200
     batch: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
@@ -102,15 +101,16 @@ def cache_features(
     rows: NDArray[np.intp],
     seed: int,
     structure: float = 1.0,
+    label: str = "true",
     batch: int = 32,
 ) -> CachedFeatures:
     """One jittered view of each crop, as the module's averaged network sees it, with so much `structure`
-    (`Jitter.with_structure`).
+    (`Jitter.with_structure`); `label` is the bone age that is learnt from it (`recipe.LABELS`).
 
     Raises ValueError for a network without a perceptron at its landmarks, and where one that looks at the patella is
     given crops that do not tell where it is."""
     network = module.averaged.eval()
-    recipe = replace(module.recipe, jitter=module.recipe.jitter.with_structure(structure))
+    recipe = replace(module.recipe, label=label, jitter=module.recipe.jitter.with_structure(structure))
     first, physes, patella = _perceptron(network)[0], network.physis_reader, network.patella_reader
     close = network.point_reader.close if network.point_reader is not None else None
     seen: list[Tensor] = []
@@ -118,7 +118,7 @@ def cache_features(
     if close is not None:
         hooks.append(close.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1])))
     rng = np.random.default_rng(seed)
-    part = Part(cache, rows, 1.0, "true", TRUE_SD_MONTHS)
+    part = Part(cache, rows, 1.0, label, recipe.label_sd_months())
     views: list[CachedFeatures] = []
     try:
         for start in range(0, len(rows), batch):
@@ -214,26 +214,30 @@ class Heads(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe) -> None:
+    def __init__(
+        self, module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe, fresh: bool = True
+    ) -> None:
+        """With first weights, but for the closer look at the landmarks, or, not `fresh`, with the module's own."""
         super().__init__()
         torch.manual_seed(recipe.seed)
-        fresh = AgeModule(module.recipe, *_outputs(module))
+        own = copy.deepcopy(module).requires_grad_(True)
+        source = AgeModule(module.recipe, *_outputs(module)) if fresh else own
+        network = source.network if fresh else source.averaged
         self.recipe, config = recipe, module.recipe.network
-        self.window_px, self.field = fresh.network.window_px(config.image_size), config.field
-        self.perceptron = _perceptron(fresh.network)
-        own = module.averaged.point_reader
-        self.close = (
-            copy.deepcopy(own.close).requires_grad_(True)
-            if own is not None and own.close is not None
-            else None
-        )
-        self.physis_reader, self.patella_reader = fresh.network.physis_reader, fresh.network.patella_reader
-        self.head = fresh.network.head
-        self.indicator_head, self.maturity_head = fresh.indicator_head, fresh.maturity_head
+        self.window_px, self.field = network.window_px(config.image_size), config.field
+        self.perceptron = _perceptron(network)
+        points = own.averaged.point_reader
+        self.close = points.close if points is not None else None
+        self.physis_reader, self.patella_reader = network.physis_reader, network.patella_reader
+        self.head = network.head
+        self.indicator_head, self.maturity_head = source.indicator_head, source.maturity_head
         both = torch.cat([cached.base, cached.read], dim=1)
         self.register_buffer("mean", both.mean(0))
         self.register_buffer("scale", both.std(0) + 1e-3)
         self.base_count = cached.base.shape[1]
+        if not fresh:
+            for linear, mean, scale in self._first_layers():
+                _take_standardised(linear, mean, scale)
 
     def forward(self, views: CachedFeatures) -> Answers:
         """What is said of N views."""
@@ -279,10 +283,8 @@ class Heads(nn.Module):
     def put_back(self, module: AgeModule) -> None:
         """Into both networks of a module; the standardisation goes into the weights. What told knees from others by
         the old perceptron's features is forgotten."""
-        count = self.base_count
-        _standardise(self.perceptron[0], self.mean[count:], self.scale[count:])
-        for linear in (self.head.linear, self.indicator_head, self.maturity_head):
-            _standardise(linear, self.mean[:count], self.scale[:count])
+        for linear, mean, scale in self._first_layers():
+            _standardise(linear, mean, scale)
         for network in (module.network, module.averaged):
             _perceptron(network).load_state_dict(self.perceptron.state_dict())
             reader = network.point_reader
@@ -296,7 +298,14 @@ class Heads(nn.Module):
             network.head.load_state_dict(self.head.state_dict())
         module.indicator_head.load_state_dict(self.indicator_head.state_dict())
         module.maturity_head.load_state_dict(self.maturity_head.state_dict())
-        module.knee_head.weight[:, count:] = 0.0
+        module.knee_head.weight[:, self.base_count :] = 0.0
+
+    def _first_layers(self) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+        """The layers that are given standardised inputs, first of all theirs, with mean and scale of these."""
+        count = self.base_count
+        yield self.perceptron[0], self.mean[count:], self.scale[count:]
+        for linear in (self.head.linear, self.indicator_head, self.maturity_head):
+            yield linear, self.mean[:count], self.scale[:count]
 
 
 def _outputs(module: AgeModule) -> tuple[int, int]:
@@ -309,6 +318,15 @@ def _standardise(linear: nn.Module, mean: Tensor, scale: Tensor) -> None:
     count = len(mean)
     linear.weight[:, :count].div_(scale)
     linear.bias.sub_(linear.weight[:, :count] @ mean)
+
+
+@torch.no_grad()
+def _take_standardised(linear: nn.Module, mean: Tensor, scale: Tensor) -> None:
+    """The inverse of `_standardise`."""
+    assert isinstance(linear, nn.Linear)
+    count = len(mean)
+    linear.bias.add_(linear.weight[:, :count] @ mean)
+    linear.weight[:, :count].mul_(scale)
 
 
 def _batches(cached: CachedFeatures, recipe: HeadRecipe) -> Iterator[CachedFeatures]:
@@ -346,12 +364,15 @@ def with_close_readers(
     return grown
 
 
-def learn_heads(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe | None = None) -> None:
-    """Learn the perceptron at the landmarks, the likelihood and the indicators of `module` again from cached views.
+def learn_heads(
+    module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe | None = None, fresh: bool = True
+) -> None:
+    """Learn the readers at the landmarks, the likelihood and the indicators of `module` again from cached views, from
+    first weights or, not `fresh`, from where they are.
 
     The losses are the module's: age with and without chronological age, and, heavier, indicators and maturities."""
     recipe = recipe or HeadRecipe()
-    heads = Heads(module, cached, recipe)
+    heads = Heads(module, cached, recipe, fresh)
     averaged = copy.deepcopy(heads).eval()
     optimizer = torch.optim.AdamW(
         heads.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay

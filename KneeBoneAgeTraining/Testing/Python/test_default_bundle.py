@@ -19,6 +19,7 @@ def test_every_stage_finds_what_it_reads_made_before(tmp_path):
         ("refine", "views-0"),
         ("views-1", "heads"),
         ("heads", "fold-0"),
+        ("fold-views", "fold-0"),
         ("fold-4", "calibrate"),
     ):
         assert names.index(earlier) < names.index(later)

@@ -1,5 +1,6 @@
 """The heads of an age network, learnt again on features that are cached."""
 
+import copy
 import sys
 from dataclasses import replace
 from functools import partial
@@ -235,6 +236,7 @@ def test_a_closer_look_places_the_landmarks_and_the_network_takes_it_over(cache,
 def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "EVALUATED", 4)
     monkeypatch.setattr(age_training, "HeadRecipe", partial(HeadRecipe, steps=4, batch=16))
+    monkeypatch.setattr(age_training, "FOLD_HEADS", HeadRecipe(steps=4, batch=16, learning_rate=1e-3))
     cache = with_patellae(cache)
     recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=2)
     age_training.pretrain(tmp_path, cache, recipe, None, None)
@@ -250,17 +252,42 @@ def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_pa
     assert len(joined(kept).labels["sex"]) == len(kept) * len(kept[0].base)
     assert not torch.equal(kept[0].read, kept[1].read)
     age_training.renew_heads(tmp_path)
+    age_training.keep_views(tmp_path, cache, age_training.FULL_VIEW, of_folds=True)
     for fold in (0, 1):
-        age_training.train_fold(tmp_path, fold, cache, replace(recipe, learning_rate=1e-9), None, None, None)
+        age_training.learn_fold(tmp_path, fold, cache)
     begun, *folds = (
-        age_training.load_module(tmp_path / name).network.state_dict()
+        age_training.load_module(tmp_path / name).averaged.state_dict()
         for name in ("heads", "fold-0", "fold-1")
     )
-    first = age_training.load_module(tmp_path / "pretrain").network.state_dict()
+    first = age_training.load_module(tmp_path / "pretrain").averaged.state_dict()
     for fold in folds:
-        assert torch.allclose(begun["physis_reader.read"], fold["physis_reader.read"], atol=1e-5)
+        assert torch.equal(
+            begun["backbone.stages.3.blocks.0.conv_dw.weight"],
+            fold["backbone.stages.3.blocks.0.conv_dw.weight"],
+        )
+        away = (begun["point_reader.linear.2.weight"] - fold["point_reader.linear.2.weight"]).abs().max()
+        assert 0 < away < 0.02
+    assert not torch.equal(folds[0]["head.linear.weight"], folds[1]["head.linear.weight"])
     assert not torch.allclose(begun["head.linear.weight"][:, :10], first["head.linear.weight"][:, :10])
-    assert torch.equal(begun["backbone.stem.0.weight"], first["backbone.stem.0.weight"])
+    kept_out = [set(np.load(tmp_path / f"fold-{k}" / "out_of_fold.npz")["rows"].tolist()) for k in (0, 1)]
+    assert not kept_out[0] & kept_out[1]
+
+
+def test_heads_that_go_on_begin_where_they_were(cache, module):
+    cached = cache_features(module, cache, ROWS, seed=1)
+    first, again = Heads(module, cached, HeadRecipe(), fresh=False).eval(), copy.deepcopy(module)
+    first.put_back(again)
+    for name, value in module.averaged.state_dict().items():
+        assert torch.allclose(again.averaged.state_dict()[name], value, atol=1e-4), name
+
+
+def test_the_folds_children_are_kept_with_what_readers_assigned(cache, module):
+    true, assigned = (
+        cache_features(module, cache, ROWS, seed=1, label=one).labels for one in ("true", "assigned")
+    )
+    assert torch.equal(assigned["label"], torch.from_numpy(cache.labels.assigned_months[ROWS]))
+    assert torch.equal(true["label"], torch.from_numpy(cache.labels.true_months[ROWS]))
+    assert assigned["label_sd"][0] == TINY.reader_sd_months > true["label_sd"][0]
 
 
 def _after(network, read, strips):
