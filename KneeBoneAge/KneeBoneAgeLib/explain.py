@@ -6,16 +6,16 @@ a hint, not a proof: see the weight-randomisation check in the tests (Adebayo 20
 Grad-CAM is taken element by element (HiResCAM, Draelos and Carin 2020), not with each channel's mean gradient
 (Selvaraju 2017): these networks read their maps place by place, and a mean over all places forgets which place it was.
 Its absolute value is shown: what makes a knee look younger and what makes it look older count alike.
-What the maps are worth, mean of 12 phantom knees (seed 7218; in brackets 12 others, 7219): share of the map on bone,
-which is 0.42 of what is seen; on the physes with 5 px (of 200) on either side, 0.09 of it; and by how many months the
-estimate changes where the 40 of 400 cells that are marked most become the mean grey, 2.5 (2.3) for random cells.
+What the maps are worth, mean of 12 phantom knees (`Testing/evaluate_maps.py`; in brackets 12 others): share of the map
+on bone, which is 0.33 (0.32) of the crop; within 5 px (of 200) of a physis of femur or tibia, 0.05 (0.05) of it; and
+by how many months the estimate changes where the 40 of 400 cells that are marked most become the mean grey,
+3.8 (3.3) for random cells. With each channel's mean gradient less than its area's share lay on bone.
 
 ====================  ============  ============  ===========
-map                   on bone       on physes     change
+map                   on bone       near physes   change
 ====================  ============  ============  ===========
-mean gradients        0.34 (0.36)   0.07 (0.06)   1.2 (0.5)
-element by element    0.51 (0.51)   0.17 (0.16)   9.8 (7.9)
-integrated gradients  0.66          0.19          19.1
+element by element    0.47 (0.45)   0.13 (0.12)   11.8 (8.5)
+integrated gradients  0.69 (0.68)   0.20 (0.20)   36.5 (26.2)
 ====================  ============  ============  ===========
 """
 
