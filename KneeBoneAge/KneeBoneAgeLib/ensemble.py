@@ -18,7 +18,7 @@ from .stacked import Block, Reduction, can_stack_block, can_stack_reduction, pro
 from .stacked_readers import MapReaders, PointReaders, can_stack_readers, level, read_patella, read_physes
 
 PARTS = frozenset(
-    ["backbone", "map_reader", "point_reader", "physis_reader", "patella_reader", "head", "prior"]
+    ["backbone", "map_reader", "point_reader", "physis_reader", "patella_reader", "pixels", "head", "prior"]
 )
 """Parts of a fold that are known here; a fold with another one is never stacked without it."""
 

@@ -243,6 +243,9 @@ class AgeNetwork(nn.Module):
         if config.points and config.patella_features:
             self.patella_reader = PatellaReader(config.patella_features)
             self.feature_count += config.patella_features
+        self.pixels = (
+            nn.Identity()
+        )  # what the readers look at beside the maps: a place to explain the number by
         self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots)
         self.prior = AgePrior(config.bins, config.prior_width, config.prior_parts)
 
@@ -258,15 +261,15 @@ class AgeNetwork(nn.Module):
         """The features, and the landmarks where the network finds them."""
         window = self.window(image)
         last, maps = self.backbone.forward_intermediates(window)
-        features, points = [self.backbone.forward_head(last)], None
+        features, points, pixels = [self.backbone.forward_head(last)], None, self.pixels(window)
         if self.map_reader is not None:
             features.append(self.map_reader(maps[len(maps) - len(self.config.map_channels) :]))
         if self.point_reader is not None:
-            read, points = self.point_reader(window, maps, window.shape[-1] / image.shape[-1])
+            read, points = self.point_reader(pixels, maps, window.shape[-1] / image.shape[-1])
             features.append(read)
         for reader in (self.physis_reader, self.patella_reader):
             if reader is not None and points is not None:
-                features.append(reader(window, points.places, window.shape[-1] / image.shape[-1]))
+                features.append(reader(pixels, points.places, window.shape[-1] / image.shape[-1]))
         return torch.cat(features, dim=1), points
 
     def window(self, image: Tensor) -> Tensor:
