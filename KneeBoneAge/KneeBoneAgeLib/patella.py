@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FEMORAL_PHYSIS = (0, 1, 2, 3)
-"""Numbers of `phantom.build.LANDMARKS`: medial and lateral edge of the femoral metaphysis, proximal and distal border
-of the physis in its middle."""
+from .physes import KNEE_PHYSES
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class PatellaReader(nn.Module):
     @classmethod
     def frame(cls, places: Tensor) -> Frame:
         """The square of landmarks (B, P, 2)."""
-        medial, lateral, proximal, distal = places[:, FEMORAL_PHYSIS].unbind(1)
+        medial, lateral, proximal, distal = places[:, KNEE_PHYSES[0]].unbind(1)  # of the femur
         along = lateral - medial
         side = torch.linalg.vector_norm(along, dim=-1, keepdim=True).clamp(min=0.05)
         along = along / side

@@ -175,3 +175,20 @@ def test_size_and_position_say_nothing_about_age(children):
         for c in old
     ]
     assert np.std(widths) / np.mean(widths) > 0.1
+
+
+@pytest.mark.parametrize("bone", ["femur", "tibia"])
+def test_the_drawn_ratio_of_widths_is_the_indicators_whoever_the_child_is(bone):
+    """A person's own flare begins above the physis; nothing is drawn on a canvas without pixels, but all is told."""
+    indicators = draw_children(1, 4, [100.0], ["F"], with_oracle=False)[0].indicators
+    ratios = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        build = Build.draw(rng, 100.0)
+        truth = draw_knee(Canvas(0, 0, 0.5), indicators, Placing(0.0, 0.0), build, rng, soft=False)
+        x = {name: x for name, x, _ in truth.landmarks_px}
+        wide, narrow = (
+            x[f"{bone}_{part}_lateral"] - x[f"{bone}_{part}_medial"] for part in ("epiphysis", "metaphysis")
+        )
+        ratios.append(wide / narrow)
+    assert np.std(ratios) < 0.006 * np.mean(ratios)
