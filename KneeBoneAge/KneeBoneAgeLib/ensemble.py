@@ -14,7 +14,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from .network import AgeNetwork, log_posterior
-from .stacked import Block, Reduction, can_stack_block, can_stack_reduction, product_of
+from .stacked import Block, Reduction, alike, can_stack_block, can_stack_reduction, product_of
 from .stacked_readers import MapReaders, PointReaders, can_stack_readers, level, read_patella, read_physes
 
 PARTS = frozenset(
@@ -23,12 +23,6 @@ PARTS = frozenset(
 """Parts of a fold that are known here; a fold with another one is never stacked without it."""
 
 Step = Callable[[Tensor], Tensor]
-
-
-def alike(modules: Sequence[nn.Module]) -> bool:
-    """Whether modules of one build hold the same tensors, bit for bit."""
-    first, *others = (module.state_dict() for module in modules)
-    return all(all(torch.equal(first[name], other[name]) for name in first) for other in others)
 
 
 def shared_stages(folds: Sequence[AgeNetwork]) -> int:
@@ -72,7 +66,8 @@ class Ensemble:
             maps = [fold.map_reader for fold in folds if fold.map_reader is not None]
             points = [fold.point_reader for fold in folds if fold.point_reader is not None]
             self.maps = MapReaders(maps) if maps else None
-            self.points = PointReaders(points) if points else None
+            one_backbone = self.shared == len(stages)
+            self.points = PointReaders(points, one_backbone) if points else None
             self.head = product_of([fold.head.linear for fold in folds])
         self.priors = [fold.prior for fold in folds]
         if alike(self.priors):

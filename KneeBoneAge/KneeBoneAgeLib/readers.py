@@ -61,17 +61,26 @@ class PointReader(nn.Module):
     """Maps of all stages → landmarks, and features (B, F) of where they lie and what they look like.
 
     A coarse-to-fine sum of the maps gives one heat-map a landmark; its soft maximum is the place to a fraction of a
-    cell. With `close` hidden units a second, `CloseLook`, corrects the place by the picture's own pixels, since cells
-    are too coarse to place an edge. The network gets the places, the shape coordinates of Bookstein (1986) on the
+    cell. Cells are too coarse to place an edge, so a `CloseLook` at the picture's own pixels corrects the place: with
+    `refine` hidden units one that does only this, several times, each from where it last was; else one with `close`
+    hidden units, once. The network gets the places, the shape coordinates of Bookstein (1986) on the
     femoral metaphysis (its two edges are the first two landmarks), which no shift, turn or scale changes, and what the
     maps and the pixels show at the places. With `hidden` units they are read by a perceptron of two hidden layers:
     what matures are ratios of distances, which no linear layer makes of coordinates.
     """
 
-    DESCRIBED = 8
+    DESCRIBED, REFINED = 8, 3
+    """Numbers that say what a place looks like; times that a place is refined."""
 
     def __init__(
-        self, channels: Sequence[int], points: int, width: int, features: int, close: int = 0, hidden: int = 0
+        self,
+        channels: Sequence[int],
+        points: int,
+        width: int,
+        features: int,
+        close: int = 0,
+        hidden: int = 0,
+        refine: int = 0,
     ) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(
@@ -80,7 +89,8 @@ class PointReader(nn.Module):
         self.merge = nn.Conv2d(width, width, 3, padding=1)
         self.heat = nn.Conv2d(width, points, 1)
         self.describe = nn.Conv2d(width, self.DESCRIBED, 1)
-        self.close = CloseLook(points, close, self.DESCRIBED) if close else None
+        self.refine = CloseLook(points, refine, 0) if refine else None
+        self.close = CloseLook(points, close, self.DESCRIBED, corrects=not refine) if close else None
         described = self.DESCRIBED * (2 if close else 1)
         self.linear: nn.Module = nn.Linear(points * (5 + described), hidden or features)
         if hidden:
@@ -112,6 +122,9 @@ class PointReader(nn.Module):
         side = heat.shape[-1]
         places = share @ cell_centres(side, share.device)
         looks = [share @ described.flatten(2).transpose(1, 2), share.amax(-1, keepdim=True)]
+        if self.refine is not None:
+            for _ in range(self.REFINED):
+                places = places + self.refine(image, places.detach())[0]
         if self.close is not None:
             correction, seen = self.close(image, places.detach())
             places = places + correction
@@ -126,36 +139,44 @@ class PointReader(nn.Module):
 
 
 class CloseLook(nn.Module):
-    """The picture's pixels around each landmark → how far beside the place it lies, and what it looks like (B, P, D).
+    """The picture's pixels around each landmark → how far beside the place it lies, where it `corrects` at all, and what
+    it looks like (B, P, D).
 
     Each landmark has a perceptron of its own. It starts with no correction."""
 
     PATCH_PX = 16
 
-    def __init__(self, points: int, hidden: int, described: int) -> None:
+    def __init__(self, points: int, hidden: int, described: int, corrects: bool = True) -> None:
         super().__init__()
-        pixels = self.PATCH_PX**2
+        self.described, pixels = described, self.PATCH_PX**2
         self.hidden = nn.Parameter(torch.randn(points, pixels, hidden) * pixels**-0.5)
         self.hidden_bias = nn.Parameter(torch.zeros(points, 1, hidden))
-        self.out = nn.Parameter(torch.randn(points, hidden, 2 + described) * hidden**-0.5)
-        self.out_bias = nn.Parameter(torch.zeros(points, 1, 2 + described))
+        outputs = 2 * corrects + described
+        self.out = nn.Parameter(torch.randn(points, hidden, outputs) * hidden**-0.5)
+        self.out_bias = nn.Parameter(torch.zeros(points, 1, outputs))
         with torch.no_grad():
-            self.out[..., :2] = 0.0
+            self.out[..., : outputs - described] = 0.0
 
     def forward(self, image: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """Window (B, 1, W, W) and places (B, P, 2), -1 to 1 across it → correction (B, P, 2), description."""
-        return self.look(self.patches(image, places), image.shape[-1])
+        return self.read(self._numbers(self.patches(image, places)), image.shape[-1], self.described)
 
-    def look(self, patches: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """`forward` for pixels (B, P, PATCH_PX ** 2) that are cut out already, of a window of `side` pixels."""
+    def describe(self, patches: Tensor) -> Tensor:
+        """The description (B, P, D) for pixels (B, P, PATCH_PX ** 2) that are cut out already."""
+        return self.read(self._numbers(patches), 1, self.described)[1]
+
+    def _numbers(self, patches: Tensor) -> Tensor:
         # (P, B, …): every landmark's own weights
         hidden = functional.gelu(torch.baddbmm(self.hidden_bias, patches.transpose(0, 1), self.hidden))
-        return self.read(torch.baddbmm(self.out_bias, hidden, self.out).transpose(0, 1), side)
+        return torch.baddbmm(self.out_bias, hidden, self.out).transpose(0, 1)
 
     @staticmethod
-    def read(out: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """What the perceptrons give, (..., 2 + D), of a window of `side` pixels → correction, description."""
-        return 8 / side * out[..., :2], out[..., 2:]
+    def read(out: Tensor, side: int, described: int) -> tuple[Tensor, Tensor]:
+        """What the perceptrons give, (..., 2 + D) or, without correction, (..., D), of a window of `side` pixels →
+        correction (..., 2), or 0, and description (..., D)."""
+        first = out.shape[-1] - described
+        correction = 8 / side * out[..., :first] if first else out.new_zeros(())
+        return correction, out[..., first:]
 
     @classmethod
     def patches(cls, image: Tensor, places: Tensor) -> Tensor:

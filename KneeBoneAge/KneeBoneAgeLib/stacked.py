@@ -17,6 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def alike(modules: Sequence[nn.Module]) -> bool:
+    """Whether modules of one build hold the same tensors, bit for bit."""
+    first, *others = (module.state_dict() for module in modules)
+    return all(all(torch.equal(first[name], other[name]) for name in first) for other in others)
+
+
 class Product:
     """A linear layer a network: (K, N, in) → (K, N, out); inputs (1, N, in) are what all networks are given."""
 

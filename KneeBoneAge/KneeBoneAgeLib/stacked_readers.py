@@ -1,7 +1,8 @@
 """The readers of several networks (`readers`), stacked: one call reads the maps of all of them.
 
 K is how many networks there are, B how many pictures. Both readers norm each map over all its values before they
-weigh it, so they are given maps that are normed already: `level`.
+weigh it, so they are given maps that are normed already: `level`. Where all networks find the landmarks with the same
+weights, these are found once, and so is what is cut out of the picture there.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from .patella import PatellaReader
 from .physes import PhysisReader
 from .readers import CloseLook, MapReader, PointReader, cell_centres
-from .stacked import normed_product_of, perceptron_of
+from .stacked import alike, normed_product_of, perceptron_of
 
 NORM_EPS = 1e-5
 """Of the readers' group norms; `can_stack_readers` asks for it."""
@@ -56,17 +57,20 @@ class MapReaders:
 
 
 class PointReaders:
-    """`PointReader` of each network."""
+    """`PointReader` of each network; with `one_backbone` they are given the same maps."""
 
-    def __init__(self, readers: Sequence[PointReader]) -> None:
+    def __init__(self, readers: Sequence[PointReader], one_backbone: bool) -> None:
+        self.networks = len(readers)
+        once = one_backbone and all(alike(parts) for parts in zip(*map(_finder, readers), strict=True))
+        finders = readers[:1] if once else readers
         self.lateral = [
             normed_product_of([one[0] for one in stage], [one[1] for one in stage])
-            for stage in zip(*(reader.lateral for reader in readers), strict=True)
+            for stage in zip(*(reader.lateral for reader in finders), strict=True)
         ]
-        merges: list[Any] = [reader.merge for reader in readers]
+        merges: list[Any] = [reader.merge for reader in finders]
         self.merge = torch.cat([merge.weight.detach() for merge in merges])
         self.merge_bias = torch.cat([merge.bias.detach() for merge in merges])
-        heads: list[tuple[Any, Any]] = [(reader.heat, reader.describe) for reader in readers]
+        heads: list[tuple[Any, Any]] = [(reader.heat, reader.describe) for reader in finders]
         self.heads = torch.stack(
             [torch.cat([one.weight.detach().flatten(1) for one in pair]) for pair in heads]
         )
@@ -74,31 +78,36 @@ class PointReaders:
             ..., None
         ]
         self.points = readers[0].heat.out_channels
+        refines = [reader.refine for reader in finders if reader.refine is not None]
+        self.refine = CloseLooks(refines) if refines else None
         looks = [reader.close for reader in readers if reader.close is not None]
         self.close = CloseLooks(looks) if looks else None
         self.linear = perceptron_of([reader.linear for reader in readers])
 
     def __call__(self, window: Tensor, levels: Sequence[Tensor], field: float) -> tuple[Tensor, Tensor]:
         """Window (B, 1, W, W) of `field` crops and maps (K or 1, B, S, S, C), fine to coarse → features (K, B, F)
-        and landmarks (K, B, P, 2), -1 to 1 across the crop."""
+        and landmarks (K, B, P, 2), or (1, B, P, 2) where all have the same, -1 to 1 across the crop."""
         heat, described = self._heads(levels)
         side = levels[0].shape[2]
         share = torch.softmax(4 * heat, -1)
         places = share @ cell_centres(side, share.device)
         looks = [share @ described.transpose(2, 3), share.amax(-1, keepdim=True)]
+        if self.refine is not None:
+            for _ in range(PointReader.REFINED):
+                places = places + self.refine(window, places)[0]
         if self.close is not None:
             correction, seen = self.close(window, places)
             places = places + correction
             looks.append(seen)
         places = places * field
-        found = PointReader.numbers(places.flatten(0, 1), *(look.flatten(0, 1) for look in looks))
-        found = found.unflatten(0, places.shape[:2])
+        parts = [one.expand(self.networks, *one.shape[1:]).flatten(0, 1) for one in (places, *looks)]
+        found = PointReader.numbers(*parts).unflatten(0, (self.networks, -1))
         for step in self.linear:
             found = step(found)
         return torch.relu(found), places
 
     def _heads(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Heat (K, B, P, cells) and description (K, B, D, cells)."""
+        """Heat (K, B, P, cells) and description (K, B, D, cells), K = 1 where they are found once."""
         networks, batch = len(self.heads), levels[0].shape[1]
         merged: Tensor | None = None
         for lateral, one in zip(reversed(self.lateral), reversed(levels), strict=True):
@@ -125,38 +134,51 @@ class CloseLooks:
     """`CloseLook` of each network."""
 
     def __init__(self, looks: Sequence[CloseLook]) -> None:
+        self.networks, self.described = len(looks), looks[0].described
         self.hidden, self.hidden_bias, self.out, self.out_bias = (
             torch.cat([getattr(look, name).detach() for look in looks])
             for name in ("hidden", "hidden_bias", "out", "out_bias")
         )
 
     def __call__(self, window: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Window (B, 1, W, W) and places (K, B, P, 2) → corrections (K, B, P, 2), descriptions (K, B, P, D)."""
-        networks, _, points = places.shape[:3]
+        """Window (B, 1, W, W) and places (K or 1, B, P, 2) → corrections (K, B, P, 2), or 0, and descriptions
+        (K, B, P, D)."""
+        points = places.shape[2]
         # Networks and points in one row: (K * P, B, …), every landmark's own weights.
         patch = CloseLook.patches(window, places.transpose(0, 1).flatten(1, 2)).transpose(0, 1)
+        if len(patch) < len(self.hidden):
+            patch = patch.repeat(self.networks, 1, 1)
         hidden = functional.gelu(torch.baddbmm(self.hidden_bias, patch, self.hidden))
         out = torch.baddbmm(self.out_bias, hidden, self.out)
-        return CloseLook.read(out.unflatten(0, (networks, points)).transpose(1, 2), window.shape[-1])
+        out = out.unflatten(0, (self.networks, points)).transpose(1, 2)
+        return CloseLook.read(out, window.shape[-1], self.described)
 
 
 def read_physes(readers: Sequence[PhysisReader], window: Tensor, places: Tensor, field: float) -> Tensor:
-    """`PhysisReader` of each network: window (B, 1, W, W) and landmarks (K, B, P, 2) → features (K, B, F).
+    """`PhysisReader` of each network: window (B, 1, W, W) and landmarks (K or 1, B, P, 2) → features (K, B, F).
 
     The strips of all networks are cut at once.
     """
-    windows = window.repeat(len(readers), 1, 1, 1)
+    windows = window.repeat(len(places), 1, 1, 1)
     strips = readers[0].strips(windows, places.flatten(0, 1), field).unflatten(0, places.shape[:2])
+    strips = strips.expand(len(readers), *strips.shape[1:])
     return torch.stack([reader.read_strips(its) for reader, its in zip(readers, strips, strict=True)])
 
 
 def read_patella(readers: Sequence[PatellaReader], window: Tensor, places: Tensor, field: float) -> Tensor:
     """`PatellaReader` of each network, as `read_physes` for the physes."""
-    windows = window.repeat(len(readers), 1, 1, 1)
+    windows = window.repeat(len(places), 1, 1, 1)
     squares = readers[0].squares(windows, places.flatten(0, 1), field).unflatten(0, places.shape[:2])
+    squares = squares.expand(len(readers), *squares.shape[1:])
     return torch.stack(
         [reader.read_outline(reader.outline(its)) for reader, its in zip(readers, squares, strict=True)]
     )
+
+
+def _finder(reader: PointReader) -> list[nn.Module]:
+    """The parts that place the landmarks; what describes them on the maps is one of them."""
+    parts = [reader.lateral, reader.merge, reader.heat, reader.describe, reader.refine]
+    return [part for part in parts if part is not None]
 
 
 def can_stack_readers(maps: MapReader | None, points: PointReader | None) -> bool:

@@ -1,6 +1,7 @@
-"""Train the age networks: pretraining on one cohort, its heads again, folds on another, calibration and gate.
+"""Train the age networks: pretraining on one cohort, its landmarks and heads again, folds on another, calibration, gate.
 
     python -m KneeBoneAgeTrainingLib.age_training pretrain --run RUN --cache A --minutes 30
+    python -m KneeBoneAgeTrainingLib.age_training landmarks --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training views 0  --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training heads    --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training fold-views 0 --run RUN --cache B
@@ -44,6 +45,7 @@ from .head_training import (
     save_views,
     with_close_readers,
 )
+from .landmark_training import LandmarkRecipe, jittered_windows, learn_landmarks
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
 from .recipe import Recipe
@@ -51,7 +53,7 @@ from .runs.weights import save_state
 
 log = logging.getLogger(__name__)
 
-HEADS = "heads"
+LANDMARKS, HEADS = "landmarks", "heads"
 FOLD_HEADS = HeadRecipe(steps=200, learning_rate=1e-3, ema_decay=0.98, seed=101)
 """How a fold's heads go on from those of all; a fold's number is added to the seed."""
 
@@ -211,14 +213,30 @@ def pretrain(
     save_state(folder / "module.safetensors", module)
 
 
+def refine_landmarks(run: Path, cache: CropCache) -> None:
+    """Between the stages: the pretrained network with readers of physes and patella, and landmarks that are refined."""
+    folder = run / LANDMARKS
+    if (folder / "module.safetensors").exists():
+        return
+    module, recipe = with_close_readers(load_module(run / "pretrain")), LandmarkRecipe()
+    learn_landmarks(module, jittered_windows(module, cache, knees_apart(cache)[0], recipe), recipe)
+    _save_module(folder, module)
+
+
+def _save_module(folder: Path, module: AgeModule) -> None:
+    folder.mkdir(exist_ok=True)
+    module.recipe.save(folder / "recipe.json")
+    save_state(folder / "module.safetensors", module)
+
+
 def keep_views(run: Path, cache: CropCache, number: int, of_folds: bool = False) -> None:
-    """Between the stages: what the pretrained network sees of one jittered view of knees (`head_training`); `number`
+    """Between the stages: what the network of refined landmarks sees of one jittered view of knees (`head_training`); `number`
     decides which view. Of the folds' knees all are kept, with their assigned bone age, else those that pretraining
     learnt from, with the true one."""
     path = run / views_file(number, of_folds)
     if path.exists():
         return
-    module = with_close_readers(load_module(run / "pretrain"))
+    module = load_module(run / LANDMARKS)
     rows = np.flatnonzero(cache.labels.kind == KNEE) if of_folds else knees_apart(cache)[0]
     label = "assigned" if of_folds else "true"
     seed, structure = module.recipe.seed + number + 100 * of_folds, HeadRecipe().structure[number]
@@ -230,12 +248,9 @@ def renew_heads(run: Path) -> None:
     folder = run / HEADS
     if (folder / "module.safetensors").exists():
         return
-    module = with_close_readers(load_module(run / "pretrain"))
-    views = range(HeadRecipe().views)
+    module, views = load_module(run / LANDMARKS), range(HeadRecipe().views)
     learn_heads(module, joined([load_views(run / views_file(number)) for number in views]), HeadRecipe())
-    folder.mkdir(exist_ok=True)
-    module.recipe.save(folder / "recipe.json")
-    save_state(folder / "module.safetensors", module)
+    _save_module(folder, module)
 
 
 def learn_fold(run: Path, fold: int, cache: CropCache) -> None:
@@ -313,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None
     )
-    parser.add_argument("part", choices=["pretrain", "views", HEADS, "fold-views", "fold", "calibrate"])
+    parser.add_argument("part", choices=["pretrain", LANDMARKS, "views", HEADS, "fold-views", "fold", "calibrate"])
     parser.add_argument("number", type=int, nargs="?", choices=range(FOLDS), help="of the fold or view")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, required=True, help="folder of crops")
@@ -343,6 +358,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from .calibration import calibrate
 
         calibrate(given.run, cache, negatives)
+        return
+    if given.part == LANDMARKS:
+        refine_landmarks(given.run, cache)
         return
     if given.part in ("views", "fold-views"):
         if given.number not in range(HeadRecipe().views):

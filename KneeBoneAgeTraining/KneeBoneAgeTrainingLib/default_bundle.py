@@ -130,6 +130,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
             ),
         ],
         [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
+        [("landmarks", [age, "landmarks", *kept])],
         [(f"views-{k}", [age, "views", str(k), *kept]) for k in range(HeadRecipe().views)],
         [("fold-views", [age, "fold-views", str(FULL_VIEW), *of_folds])],
         [("heads", [age, "heads", *kept])],

@@ -2,7 +2,7 @@
 
 The backbone takes almost all of a training step's time, and what comes after it wants many more steps than that leaves
 it: the perceptron that reads the landmarks, and the readers of physes and patella. So what the backbone and the
-landmark finder say of a few jittered views of every crop is kept, with the pixels around each landmark, a strip along
+landmark finder, which `landmark_training` has refined, say of a few jittered views of every crop is kept, with the pixels around each landmark, a strip along
 each physis and a square on the patella, and the rest learns from that alone.
 """
 
@@ -26,9 +26,8 @@ from torch.nn import functional
 from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
 from KneeBoneAgeLib.phantom.build import LANDMARKS, PATELLA_POINTS
 from KneeBoneAgeLib.physes import KNEE_PHYSES
-from KneeBoneAgeLib.readers import PointReader
 
-from .age_module import AgeModule, label_loss, masked_smooth_l1, place_loss
+from .age_module import AgeModule, label_loss, masked_smooth_l1
 from .batches import Part, rows_of
 from .crop_cache import CropCache
 from .patella_outline import outline_loss
@@ -36,7 +35,7 @@ from .runs.loop import move_average
 
 log = logging.getLogger(__name__)
 
-PATELLA_FEATURES = 24
+PATELLA_FEATURES, REFINE_HIDDEN = 24, 64
 _PATELLA = slice(LANDMARKS.index(PATELLA_POINTS[0]), LANDMARKS.index(PATELLA_POINTS[-1]) + 1)
 
 
@@ -56,7 +55,6 @@ class HeadRecipe:
     base_dropout: float = 0.5  # of what else is known: it is learnt by heart more easily
     close_noise: float = 0.15  # on strips and squares of deviation 1: each view is seen many times
     indicator_weight: float = 60.0
-    place_weight: float = 1.0
     outline_weight: float = 3.0
     ema_decay: float = 0.998
     seed: int = 7
@@ -72,13 +70,11 @@ class CachedFeatures:
     """What is known of N views; what a network does not look at has no entries.
 
     `base` (N, A): the features that stay as they are. `read` (N, R): what the perceptron reads at the landmarks.
-    `rough` (N, P, 2): where the maps alone place them in the window, and `patches` (N, P, X) float16, the pixels there.
-    `strips` (N, K, D, L) float16: the physes. `squares` (N, S, S) float16: the patella, and `patella` (N, 4, 2), its
+    `patches` (N, P, X) float16: the pixels there. `strips` (N, K, D, L) float16: the physes. `squares` (N, S, S) float16: the patella, and `patella` (N, 4, 2), its
     true landmarks in that square, NaN where there is none. `labels`: the other entries of `batches.rows_of`."""
 
     base: Tensor
     read: Tensor
-    rough: Tensor
     patches: Tensor
     strips: Tensor
     squares: Tensor
@@ -107,16 +103,16 @@ def cache_features(
     """One jittered view of each crop, as the module's averaged network sees it, with so much `structure`
     (`Jitter.with_structure`); `label` is the bone age that is learnt from it (`recipe.LABELS`).
 
-    Raises ValueError for a network without a perceptron at its landmarks, and where one that looks at the patella is
-    given crops that do not tell where it is."""
+    Raises ValueError for a network without a perceptron at its landmarks or whose landmarks are corrected by what is
+    learnt here, and where one that looks at the patella is given crops that do not tell where it is."""
     network = module.averaged.eval()
     recipe = replace(module.recipe, label=label, jitter=module.recipe.jitter.with_structure(structure))
     first, physes, patella = _perceptron(network)[0], network.physis_reader, network.patella_reader
     close = network.point_reader.close if network.point_reader is not None else None
+    if close is not None and network.config.refine_hidden == 0:
+        raise ValueError("the landmarks of this network are not refined: `with_close_readers`, `learn_landmarks`")
     seen: list[Tensor] = []
-    hooks = [first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))]
-    if close is not None:
-        hooks.append(close.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1])))
+    hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     rng = np.random.default_rng(seed)
     part = Part(cache, rows, 1.0, label, recipe.label_sd_months())
     views: list[CachedFeatures] = []
@@ -128,12 +124,11 @@ def cache_features(
             assert points is not None  # of a network with a perceptron at its landmarks
             window, count = network.window(image), len(image)
             field, places = window.shape[-1] / image.shape[-1], points.places
-            read, rough = seen.pop(), seen.pop() if close is not None else torch.zeros(count, 0, 2)
             patches, strips, squares, true = (
                 torch.zeros(count, *size) for size in ((0, 0), (0, 0, 0), (0, 0), (0, 2))
             )
             if close is not None:
-                patches = close.patches(window, rough)
+                patches = close.patches(window, places / field)
             if physes is not None:
                 strips = physes.strips(window, places, field)
             if patella is not None:
@@ -141,10 +136,9 @@ def cache_features(
                 true = patella.frame(places).of_crop(_patella_of(drawn["landmarks"]))
             base = features[:, : _base_count(network)]
             near = {"patches": patches.half(), "strips": strips.half(), "squares": squares.half()}
-            views.append(CachedFeatures(base, read, rough, patella=true, labels=drawn, **near))
+            views.append(CachedFeatures(base, seen.pop(), patella=true, labels=drawn, **near))
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
     return joined(views)
 
 
@@ -202,8 +196,6 @@ class Answers(NamedTuple):
     """(N, 2, bins)"""
     indicators: Tensor
     """(N, I + M), indicators and maturities"""
-    places: Tensor | None
-    """(N, P, 2) landmarks, -1 to 1 across the crop; None where pixels are not looked at"""
     outline: Tensor | None
     """(N, C, C) logits of `PatellaReader.outline`; None where the network does not look at the patella"""
 
@@ -217,14 +209,13 @@ class Heads(nn.Module):
     def __init__(
         self, module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe, fresh: bool = True
     ) -> None:
-        """With first weights, but for the closer look at the landmarks, or, not `fresh`, with the module's own."""
+        """With first weights, but for what describes the landmarks, or, not `fresh`, with the module's own."""
         super().__init__()
         torch.manual_seed(recipe.seed)
         own = copy.deepcopy(module).requires_grad_(True)
         source = AgeModule(module.recipe, *_outputs(module)) if fresh else own
         network = source.network if fresh else source.averaged
-        self.recipe, config = recipe, module.recipe.network
-        self.window_px, self.field = network.window_px(config.image_size), config.field
+        self.recipe = recipe
         self.perceptron = _perceptron(network)
         points = own.averaged.point_reader
         self.close = points.close if points is not None else None
@@ -241,8 +232,7 @@ class Heads(nn.Module):
 
     def forward(self, views: CachedFeatures) -> Answers:
         """What is said of N views."""
-        read, places = self._at_landmarks(views)
-        wide = (torch.cat([views.base, read], dim=1) - self.mean) / self.scale
+        wide = (torch.cat([views.base, self._at_landmarks(views)], dim=1) - self.mean) / self.scale
         base = functional.dropout(wide[:, : self.base_count], self.recipe.base_dropout, self.training)
         points = wide[:, self.base_count :]
         for layer in self.perceptron:
@@ -259,19 +249,16 @@ class Heads(nn.Module):
         features = torch.cat(parts, dim=1)
         either, sex = self.maturity_head(features).view(len(features), 2, -1), views.labels["sex"]
         own = either[torch.arange(len(sex)), sex.clamp(max=1)]
-        return Answers(
-            self.head(features), torch.cat([self.indicator_head(features), own], dim=1), places, outline
-        )
+        return Answers(self.head(features), torch.cat([self.indicator_head(features), own], dim=1), outline)
 
-    def _at_landmarks(self, views: CachedFeatures) -> tuple[Tensor, Tensor | None]:
-        """What the perceptron is given, (N, R), and the places of the landmarks in the crop, (N, P, 2)."""
+    def _at_landmarks(self, views: CachedFeatures) -> Tensor:
+        """What the perceptron is given, (N, R)."""
         if self.close is None:
-            return views.read, None
-        correction, seen = self.close.look(self._noisy(views.patches), self.window_px)
-        places = (views.rough + correction) * self.field
-        # Places and shape coordinates come first, what the pixels show last; what the maps show stays.
-        maps = views.read.unflatten(1, (places.shape[1], -1))[..., 4 : -seen.shape[-1]]
-        return PointReader.numbers(places, maps, seen), places
+            return views.read
+        seen = self.close.describe(self._noisy(views.patches))
+        # What the pixels show comes last; where the landmarks lie and what the maps show there stay.
+        stays = views.read.unflatten(1, (seen.shape[1], -1))[..., : -seen.shape[-1]]
+        return torch.cat([stays, seen], dim=-1).flatten(1)
 
     def _noisy(self, pictures: Tensor) -> Tensor:
         pictures = pictures.float()
@@ -339,9 +326,11 @@ def with_close_readers(
     module: AgeModule,
     physes: Sequence[Sequence[int]] = KNEE_PHYSES,
     patella_features: int = PATELLA_FEATURES,
+    refine_hidden: int = REFINE_HIDDEN,
 ) -> AgeModule:
-    """The same module with readers of physes and patella (0 features: without) that have learnt nothing yet; the other
-    weights are taken over.
+    """The same module with readers of physes and patella (0 features: without), and a refinement of the landmarks
+    (0 units: without) instead of the correction by what describes them, that have learnt nothing yet; the other weights
+    are taken over.
 
     Raises ValueError for a network that finds fewer landmarks than the physes need."""
     network = module.recipe.network
@@ -350,13 +339,17 @@ def with_close_readers(
             f"a network of {network.points} landmarks does not find those of the physes {physes}"
         )
     looked_at = tuple(tuple(physis) for physis in physes)
-    wider = replace(network, physes=looked_at, patella_features=patella_features)
+    wider = replace(
+        network, physes=looked_at, patella_features=patella_features, refine_hidden=refine_hidden
+    )
     torch.manual_seed(module.recipe.seed)
     grown = AgeModule(replace(module.recipe, network=wider), *_outputs(module))
     state = grown.state_dict()
     for name, old in module.state_dict().items():
         if state[name].shape == old.shape:
             state[name] = old
+        elif "point_reader.close." in name:  # what corrected comes first
+            state[name] = old[..., -state[name].shape[-1] :]
         else:  # a layer that reads all features: it is blind to the new ones
             state[name] = torch.zeros_like(state[name])
             state[name][:, : old.shape[1]] = old
@@ -381,13 +374,11 @@ def learn_heads(
     prior = module.averaged.eval()
     began = time.monotonic()
     for step, views in enumerate(_batches(cached, recipe)):
-        likelihood, indicators, places, outline = heads(views)
+        likelihood, indicators, outline = heads(views)
         labels = views.labels
         sex = torch.where(labels["sex_missing"], UNKNOWN_SEX, labels["sex"])
         ages = (labels["age_months"], torch.full_like(labels["age_months"], torch.nan))
         loss = recipe.indicator_weight * masked_smooth_l1(indicators, labels["indicators"])
-        if places is not None:
-            loss = loss + recipe.place_weight * place_loss(places, labels["landmarks"], heads.field)
         if outline is not None:
             loss = loss + recipe.outline_weight * outline_loss(outline, views.patella)
         for age in ages:

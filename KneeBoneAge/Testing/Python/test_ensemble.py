@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from KneeBoneAgeLib import stacked_readers
 from KneeBoneAgeLib.ensemble import Ensemble
 from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig
 
@@ -83,6 +84,40 @@ def test_what_folds_share_is_computed_once():
     assert widths == [1, 1, 3, 3]
 
 
+def landmarks_in(folds: list[AgeNetwork], monkeypatch: pytest.MonkeyPatch) -> int:
+    """For how many folds the ensemble says where landmarks lie, its answers being those of the folds."""
+    counts: list[int] = []
+    strips = stacked_readers.read_physes
+
+    def counted(readers: Any, window: Any, places: Any, field: float) -> Any:
+        counts.append(len(places))
+        return strips(readers, window, places, field)
+
+    monkeypatch.setattr("KneeBoneAgeLib.ensemble.read_physes", counted)
+    assert_same_answers(folds)
+    return counts[0]
+
+
+def test_landmarks_that_all_folds_find_alike_are_found_once(monkeypatch):
+    folds = folds_of(physes=((0, 1, 2, 3),), physis_features=6, patella_features=5, refine_hidden=6)
+    share(folds, 4)
+    with torch.no_grad():
+        for fold in folds:
+            fold.point_reader.refine.out *= 0.1  # far corrections would make much of a last bit
+    assert landmarks_in(folds, monkeypatch) == 3  # one backbone, three finders
+    for fold in folds[1:]:
+        for part in ("lateral", "merge", "heat", "describe", "refine"):
+            setattr(fold.point_reader, part, copy.deepcopy(getattr(folds[0].point_reader, part)))
+    assert landmarks_in(folds, monkeypatch) == 1
+    with torch.no_grad():
+        folds[2].point_reader.refine.out[0, 0, 0] += 0.1
+    assert landmarks_in(folds, monkeypatch) == 3
+    folds[2].point_reader.refine = copy.deepcopy(folds[0].point_reader.refine)
+    with torch.no_grad():
+        folds[1].backbone.stages[3].blocks[0].mlp.fc2.bias[0] += 0.1
+    assert landmarks_in(folds, monkeypatch) == 3  # other maps, other landmarks
+
+
 def test_one_bit_in_one_fold_ends_what_is_shared():
     folds = folds_of()
     share(folds, 2)
@@ -104,6 +139,8 @@ def test_one_bit_in_one_fold_ends_what_is_shared():
         {"points": 0, "map_channels": (), "field": 1.0},
         {"physes": ((0, 1, 2, 3), (1, 2, 3, 4)), "physis_features": 6},
         {"patella_features": 5},
+        {"refine_hidden": 6},
+        {"refine_hidden": 6, "close_hidden": 0},
         {"map_rank": 4, "point_hidden": 0, "close_hidden": 0},
         {"backbone_options": {**TINY, "act_layer": "gelu", "ls_init_value": 0.5, "conv_mlp": False}},
         {"backbone_options": {**TINY, "dims": [8, 8, 16, 24]}},
@@ -114,6 +151,8 @@ def test_one_bit_in_one_fold_ends_what_is_shared():
         "pooled alone",
         "physes",
         "patella",
+        "refined landmarks",
+        "refined, not described",
         "plain readers",
         "gelu and layer scale",
         "equal widths",

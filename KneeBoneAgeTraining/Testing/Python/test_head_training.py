@@ -15,7 +15,7 @@ from KneeBoneAgeLib.phantom.build import LANDMARKS
 from KneeBoneAgeLib.readers import CloseLook
 from KneeBoneAgeTrainingLib import age_training, batches
 from KneeBoneAgeTrainingLib.age_module import AgeModule
-from KneeBoneAgeTrainingLib.augmentation import Jitter, cut_out
+from KneeBoneAgeTrainingLib.augmentation import Jitter
 from KneeBoneAgeTrainingLib.batches import knees_apart
 from KneeBoneAgeTrainingLib.crop_cache import MARGIN, CropCache
 from KneeBoneAgeTrainingLib.head_training import (
@@ -28,6 +28,7 @@ from KneeBoneAgeTrainingLib.head_training import (
     save_views,
     with_close_readers,
 )
+from KneeBoneAgeTrainingLib.landmark_training import LandmarkRecipe
 from KneeBoneAgeTrainingLib.patella_outline import outlines
 from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, predict
 
@@ -44,9 +45,20 @@ def cache() -> CropCache:
 
 
 @pytest.fixture
-def module() -> AgeModule:
+def corrected() -> AgeModule:
+    """One whose landmarks are corrected by what describes them, as after pretraining."""
     torch.manual_seed(3)
     made = AgeModule(TINY, indicators=1, maturities=1)
+    made.averaged.load_state_dict(made.network.state_dict())
+    return made
+
+
+@pytest.fixture
+def module() -> AgeModule:
+    """One whose landmarks are refined."""
+    torch.manual_seed(3)
+    recipe = replace(TINY, network=replace(TINY.network, refine_hidden=6))
+    made = AgeModule(recipe, indicators=1, maturities=1)
     made.averaged.load_state_dict(made.network.state_dict())
     return made
 
@@ -82,7 +94,7 @@ def test_the_standardisation_goes_into_the_weights(cache, module):
     heads = Heads(module, cached, HeadRecipe()).eval()
     sex = cached.labels["sex"]
     with torch.no_grad():
-        likelihood, indicators, _, outline = heads(cached)
+        likelihood, indicators, outline = heads(cached)
         assert outline is None
         heads.put_back(module)
         features = torch.cat(
@@ -111,12 +123,21 @@ PHYSES = ((0, 1, 2, 3), (4, 5, 6, 7))
 
 
 def test_a_reader_of_the_physes_changes_nothing_until_it_has_learnt(cache, module):
-    grown = with_close_readers(module, PHYSES, 0)
+    grown = with_close_readers(module, PHYSES, 0, 6)
     old, new = (predict(one.averaged, cache, ROWS[:16]) for one in (module, grown))
     assert new.features.shape[1] == old.features.shape[1] + 2 * grown.recipe.network.physis_features
     assert np.allclose(old.log_likelihood, new.log_likelihood, atol=1e-4)
     with pytest.raises(ValueError, match="31 landmarks"):
         with_close_readers(module, ((0, 1, 2, 31),), 0)
+
+
+def test_what_describes_a_landmark_is_kept_when_it_corrects_no_more(corrected):
+    old = corrected.averaged.point_reader.close
+    new = with_close_readers(corrected, PHYSES, 0).averaged.point_reader.close
+    patches = torch.randn(3, TINY.network.points, CloseLook.PATCH_PX**2)
+    with torch.no_grad():
+        torch.testing.assert_close(new.describe(patches), old.describe(patches))
+        assert not new.read(new.out, 80, new.described)[0].any()
 
 
 def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(cache, far):
@@ -200,37 +221,14 @@ def _true_points(forward, window, maps, field):
     return read, replace(points, places=places)
 
 
-def test_crops_that_do_not_name_the_patella_are_refused(cache, module):
+def test_crops_that_do_not_name_the_patella_are_refused(cache, corrected):
     with pytest.raises(ValueError, match="2 landmarks"):
-        cache_features(with_close_readers(module), cache, ROWS, seed=1)
+        cache_features(with_close_readers(corrected), cache, ROWS, seed=1)
 
 
-def test_a_closer_look_places_the_landmarks_and_the_network_takes_it_over(cache, module):
-    """The bars' edges, first told to a few pixels."""
-    cached = cache_features(module, cache, ROWS, seed=1)
-    network, true = module.averaged, torch.from_numpy(cache.labels.landmarks[ROWS])
-    window = network.window(cut_out(cache.images(ROWS), TINY.network.image_size))
-    rough = torch.zeros(len(ROWS), TINY.network.points, 2)
-    field = TINY.network.field
-    rough[:, :2] = true / field
-    rough[:, :2, 0] += 0.08 * torch.randn(len(ROWS), 2, generator=torch.Generator().manual_seed(5))
-    patches = CloseLook.patches(window, rough)
-    labels = {**cached.labels, "landmarks": true}
-    within = true[:, :2].abs().amax((1, 2)) < 0.9 * field
-    assert within.sum() > 60
-
-    def off(places):
-        return (places[:, :2] - true)[within][..., 0].abs().mean()
-
-    learn_heads(
-        module,
-        replace(cached, rough=rough, patches=patches.half(), labels=labels),
-        HeadRecipe(steps=120, batch=64, ema_decay=0.9, place_weight=4.0),
-    )
-    for reader in (module.network.point_reader, network.point_reader):
-        with torch.no_grad():
-            correction, _ = reader.close.look(patches, window.shape[-1])
-        assert off((rough + correction) * field) < 0.4 * off(rough * field)
+def test_landmarks_that_the_heads_would_move_are_refused(cache, corrected):
+    with pytest.raises(ValueError, match="not refined"):
+        cache_features(corrected, cache, ROWS, seed=1)
 
 
 def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_path, monkeypatch):
@@ -240,6 +238,8 @@ def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_pa
     cache = with_patellae(cache)
     recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=2)
     age_training.pretrain(tmp_path, cache, recipe, None, None)
+    monkeypatch.setattr(age_training, "LandmarkRecipe", partial(LandmarkRecipe, steps=3, batch=8))
+    age_training.refine_landmarks(tmp_path, cache)
     kept = []
     for number in range(HeadRecipe().views):
         age_training.keep_views(tmp_path, cache, number)
