@@ -39,8 +39,8 @@ class AgeNetworkConfig:
     not), `map_features` what is read from them, `map_rank` of what rank that reading is (0: full; a finished network is
     stored smaller with less). `points` is how many landmarks are found (none: no landmarks); `point_width`,
     `point_features` and `point_hidden` (0: a linear layer) size their reader, `close_hidden` what it reads of the
-    picture's own pixels around each landmark (0: nothing), `refine_hidden` what refines the landmarks by these pixels (0:
-    only the reader that describes them corrects them). `physes` are the landmarks of each physis that is looked at
+    picture's own pixels around each landmark (0: nothing), `refine_hidden` what refines the landmarks by these pixels
+    (0: what reads them corrects the landmarks, once). `physes` are the landmarks of each physis that is looked at
     closely (none: none is), `physis_features` what is read of each, `patella_features` what is read of the patella
     (0: it is not looked for).
     """

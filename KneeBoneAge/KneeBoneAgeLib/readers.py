@@ -139,8 +139,8 @@ class PointReader(nn.Module):
 
 
 class CloseLook(nn.Module):
-    """The picture's pixels around each landmark → how far beside the place it lies, where it `corrects` at all, and what
-    it looks like (B, P, D).
+    """The picture's pixels around each landmark → how far beside the place it lies, where it `corrects` at all, and
+    what it looks like (B, P, D).
 
     Each landmark has a perceptron of its own. It starts with no correction."""
 

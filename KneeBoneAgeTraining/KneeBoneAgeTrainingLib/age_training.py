@@ -1,4 +1,4 @@
-"""Train the age networks: pretraining on one cohort, its landmarks and heads again, folds on another, calibration, gate.
+"""Train the age networks: pretraining on one cohort, landmarks and heads again, folds on another, calibration, gate.
 
     python -m KneeBoneAgeTrainingLib.age_training pretrain --run RUN --cache A --minutes 30
     python -m KneeBoneAgeTrainingLib.age_training landmarks --run RUN --cache A
@@ -230,9 +230,9 @@ def _save_module(folder: Path, module: AgeModule) -> None:
 
 
 def keep_views(run: Path, cache: CropCache, number: int, of_folds: bool = False) -> None:
-    """Between the stages: what the network of refined landmarks sees of one jittered view of knees (`head_training`); `number`
-    decides which view. Of the folds' knees all are kept, with their assigned bone age, else those that pretraining
-    learnt from, with the true one."""
+    """Between the stages: what the network with refined landmarks sees of one jittered view of knees
+    (`head_training`); `number` decides which view. Of the folds' knees all are kept, with their assigned bone age, else
+    those that pretraining learnt from, with the true one."""
     path = run / views_file(number, of_folds)
     if path.exists():
         return
@@ -328,7 +328,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None
     )
-    parser.add_argument("part", choices=["pretrain", LANDMARKS, "views", HEADS, "fold-views", "fold", "calibrate"])
+    parser.add_argument(
+        "part", choices=["pretrain", LANDMARKS, "views", HEADS, "fold-views", "fold", "calibrate"]
+    )
     parser.add_argument("number", type=int, nargs="?", choices=range(FOLDS), help="of the fold or view")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, required=True, help="folder of crops")

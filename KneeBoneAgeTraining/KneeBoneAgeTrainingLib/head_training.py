@@ -1,9 +1,9 @@
 """The heads of an age network learnt again, in large batches, on features that are kept in memory.
 
 The backbone takes almost all of a training step's time, and what comes after it wants many more steps than that leaves
-it: the perceptron that reads the landmarks, and the readers of physes and patella. So what the backbone and the
-landmark finder, which `landmark_training` has refined, say of a few jittered views of every crop is kept, with the pixels around each landmark, a strip along
-each physis and a square on the patella, and the rest learns from that alone.
+it: the perceptron that reads the landmarks, and the readers of physes and patella. So what the backbone says of a few
+jittered views of every crop is kept, and where the landmarks lie, which `landmark_training` has refined, with the
+pixels around each, a strip along each physis and a square on the patella, and the rest learns from that alone.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ class CachedFeatures:
     """What is known of N views; what a network does not look at has no entries.
 
     `base` (N, A): the features that stay as they are. `read` (N, R): what the perceptron reads at the landmarks.
-    `patches` (N, P, X) float16: the pixels there. `strips` (N, K, D, L) float16: the physes. `squares` (N, S, S) float16: the patella, and `patella` (N, 4, 2), its
-    true landmarks in that square, NaN where there is none. `labels`: the other entries of `batches.rows_of`."""
+    `patches` (N, P, X) float16: the pixels there. `strips` (N, K, D, L) float16: the physes. `squares` (N, S, S)
+    float16: the patella, and `patella` (N, 4, 2), its true landmarks in that square, NaN where there is none. `labels`:
+    the other entries of `batches.rows_of`."""
 
     base: Tensor
     read: Tensor
@@ -110,7 +111,9 @@ def cache_features(
     first, physes, patella = _perceptron(network)[0], network.physis_reader, network.patella_reader
     close = network.point_reader.close if network.point_reader is not None else None
     if close is not None and network.config.refine_hidden == 0:
-        raise ValueError("the landmarks of this network are not refined: `with_close_readers`, `learn_landmarks`")
+        raise ValueError(
+            "the landmarks of this network are not refined: `with_close_readers`, `learn_landmarks`"
+        )
     seen: list[Tensor] = []
     hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     rng = np.random.default_rng(seed)
@@ -339,9 +342,7 @@ def with_close_readers(
             f"a network of {network.points} landmarks does not find those of the physes {physes}"
         )
     looked_at = tuple(tuple(physis) for physis in physes)
-    wider = replace(
-        network, physes=looked_at, patella_features=patella_features, refine_hidden=refine_hidden
-    )
+    wider = replace(network, physes=looked_at, patella_features=patella_features, refine_hidden=refine_hidden)
     torch.manual_seed(module.recipe.seed)
     grown = AgeModule(replace(module.recipe, network=wider), *_outputs(module))
     state = grown.state_dict()

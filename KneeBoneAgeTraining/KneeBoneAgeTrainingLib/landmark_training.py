@@ -85,8 +85,8 @@ def refinement_of(network: AgeNetwork) -> CloseLook:
 def learn_landmarks(module: AgeModule, windows: Windows, recipe: LandmarkRecipe | None = None) -> None:
     """Learn to put misplaced landmarks where they belong, for both networks of a module.
 
-    Each coordinate's error counts by what it usually is (a Laplace likelihood whose width is learnt beside it): along an
-    edge no landmark is ever placed well, and that must not drown how well it is placed across."""
+    Each coordinate's error counts by what it usually is (a Laplace likelihood whose width is learnt beside it): along
+    an edge no landmark is ever placed well, and that must not drown how well it is placed across."""
     recipe = recipe or LandmarkRecipe()
     draw = torch.Generator().manual_seed(recipe.seed)
     learner = refinement_of(module.averaged).requires_grad_(True).train()
