@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT_VERSION = 1
+SHARED_FILE = "shared.safetensors"
 MANIFEST_NAME = "bundle.json"
 MANIFEST_LIMIT_BYTES = 4 << 20
 PHANTOM_FIRST_LINE = (
@@ -38,6 +39,11 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.(safetensors|json|txt|md)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Months = Annotated[float, Field(ge=0, le=600)]
+
+
+def fold_file(fold: int) -> str:
+    """Name of the weights of a fold, counted from 0."""
+    return f"fold-{fold}.safetensors"
 
 
 class _Section(BaseModel):
@@ -135,6 +141,7 @@ class Manifest(_Section):
     training_data: TrainingData
     metrics: tuple[Metric, ...] = ()
     calibration: Calibrations
+    shared_file: str | None = None
     refusal_file: str | None = None
     closure_file: str | None = None
     intended_use: str
@@ -188,6 +195,11 @@ class Bundle:
             return load_file(path, device=device)
         except (SafetensorError, OSError) as error:
             raise BundleError(f"{path}: not a safetensors file ({error}); copy the bundle again") from None
+
+    def load_fold(self, fold: int) -> dict[str, Tensor]:
+        """The tensors of one network: those of its own file, and those that all networks have alike."""
+        shared = self.manifest.shared_file
+        return {**(self.load_tensors(shared) if shared else {}), **self.load_tensors(fold_file(fold))}
 
     def load_json(self, name: str) -> Any:
         """The content of one JSON file."""
@@ -338,8 +350,10 @@ def _check_name(folder: Path, name: str) -> None:
 def _check_files(folder: Path, manifest: Manifest) -> None:
     if not any(name.endswith(".safetensors") for name in manifest.files):
         raise BundleError(f"{folder}: the bundle lists no weights; export it again")
-    if manifest.refusal_file is not None and manifest.refusal_file not in manifest.files:
-        raise BundleError(f"{folder}: refusal_file {manifest.refusal_file!r} is not listed; export it again")
+    for role in ("shared_file", "refusal_file", "closure_file"):
+        named = getattr(manifest, role)
+        if named is not None and named not in manifest.files:
+            raise BundleError(f"{folder}: {role} {named!r} is not listed; export it again")
     for name, entry in manifest.files.items():
         _check_name(folder, name)
         path = folder / name

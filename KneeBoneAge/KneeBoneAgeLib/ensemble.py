@@ -15,11 +15,9 @@ from torch import Tensor, nn
 
 from .network import AgeNetwork, log_posterior
 from .stacked import Block, Reduction, alike, can_stack_block, can_stack_reduction, product_of
-from .stacked_readers import MapReaders, PointReaders, can_stack_readers, level, read_patella, read_physes
+from .stacked_readers import MapReaders, PointReaders, can_stack_readers, level, read_physes
 
-PARTS = frozenset(
-    ["backbone", "map_reader", "point_reader", "physis_reader", "patella_reader", "pixels", "head", "prior"]
-)
+PARTS = frozenset(["backbone", "map_reader", "point_reader", "physis_reader", "pixels", "head", "prior"])
 """Parts of a fold that are known here; a fold with another one is never stacked without it."""
 
 Step = Callable[[Tensor], Tensor]
@@ -121,9 +119,6 @@ class Ensemble:
             physes = [fold.physis_reader for fold in self.folds if fold.physis_reader is not None]
             if physes:
                 features.append(read_physes(physes, window, places, field))
-            patellae = [fold.patella_reader for fold in self.folds if fold.patella_reader is not None]
-            if patellae:
-                features.append(read_patella(patellae, window, places, field))
         return torch.cat(features, -1)
 
     @staticmethod

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .bundle import Bundle, load_bundle
+from .bundle import Bundle, fold_file, load_bundle
 from .closure import PhysisClosure
 from .crop import KneeCrop, cut, inside_fraction, normalise
 from .ensemble import Ensemble
@@ -35,11 +35,6 @@ CLOSURE_FILE = "closure.safetensors"
 
 LEAST_ON_FILM = 0.4
 """Share of a crop that must lie on the film; with less of the knee nothing is estimated."""
-
-
-def fold_file(fold: int) -> str:
-    """Name of the weights of a fold, counted from 0."""
-    return f"fold-{fold}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -96,9 +91,7 @@ class Estimator:
         self.device = choose_device(device)
         manifest = bundle.manifest
         config = AgeNetworkConfig.from_json(manifest.architecture.network.model_dump())
-        self.folds = [
-            self._network(config, fold_file(fold)).eval() for fold in range(manifest.architecture.folds)
-        ]
+        self.folds = [self._network(config, fold).eval() for fold in range(manifest.architecture.folds)]
         self.ensemble = Ensemble(self.folds)
         self.config = config
         self.finder = KneeFinder(
@@ -223,16 +216,16 @@ class Estimator:
         threshold = self.mature_from[sex] if sex in self.mature_from else max(self.mature_from.values())
         return float(probabilities[self.bin_months >= threshold].sum()) > 0.5
 
-    def _network(self, config: AgeNetworkConfig, name: str) -> AgeNetwork:
+    def _network(self, config: AgeNetworkConfig, fold: int) -> AgeNetwork:
         network = AgeNetwork(config)
         tensors = {
-            k: v.float() if v.is_floating_point() else v for k, v in self.bundle.load_tensors(name).items()
+            k: v.float() if v.is_floating_point() else v for k, v in self.bundle.load_fold(fold).items()
         }
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
             raise BundleError(
-                f"{self.bundle.path(name)}: not weights of this architecture ({error})"
+                f"{self.bundle.path(fold_file(fold))}: not weights of this architecture ({error})"
             ) from None
         network.to(self.device)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

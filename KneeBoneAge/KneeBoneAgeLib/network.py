@@ -16,7 +16,6 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from .patella import PatellaReader
 from .physes import PhysisReader
 from .readers import MapReader, PointReader, Points
 
@@ -40,9 +39,9 @@ class AgeNetworkConfig:
     stored smaller with less). `points` is how many landmarks are found (none: no landmarks); `point_width`,
     `point_features` and `point_hidden` (0: a linear layer) size their reader, `close_hidden` what it reads of the
     picture's own pixels around each landmark (0: nothing), `refine_hidden` what refines the landmarks by these pixels
-    (0: what reads them corrects the landmarks, once). `physes` are the landmarks of each physis that is looked at
-    closely (none: none is), `physis_features` what is read of each, `patella_features` what is read of the patella
-    (0: it is not looked for).
+    (0: what reads them corrects the landmarks, once), `measure_features` what is read of where they lie alone (0: they
+    are not measured apart). `physes` are the landmarks of each physis that is looked at closely (none: none is),
+    `physis_features` what is read of each.
     """
 
     backbone: str = "convnext_atto"
@@ -64,9 +63,9 @@ class AgeNetworkConfig:
     point_hidden: int = 256
     close_hidden: int = 24
     refine_hidden: int = 0
+    measure_features: int = 0
     physes: tuple[tuple[int, ...], ...] = ()
     physis_features: int = 32
-    patella_features: int = 0
 
     def to_json(self) -> dict[str, Any]:
         physes = [list(physis) for physis in self.physes]
@@ -235,17 +234,14 @@ class AgeNetwork(nn.Module):
             config.close_hidden,
             config.point_hidden,
             config.refine_hidden,
+            config.measure_features,
         ) if config.points else None  # fmt: skip
         self.feature_count += config.map_features * bool(config.map_channels)
-        self.feature_count += config.point_features * bool(config.points)
+        self.feature_count += (config.point_features + config.measure_features) * bool(config.points)
         self.physis_reader = None
         if config.points and config.physes:
             self.physis_reader = PhysisReader(config.physes, config.physis_features)
             self.feature_count += config.physis_features * len(config.physes)
-        self.patella_reader = None
-        if config.points and config.patella_features:
-            self.patella_reader = PatellaReader(config.patella_features)
-            self.feature_count += config.patella_features
         self.pixels = (
             nn.Identity()
         )  # what the readers look at beside the maps: a place to explain the number by
@@ -270,9 +266,8 @@ class AgeNetwork(nn.Module):
         if self.point_reader is not None:
             read, points = self.point_reader(pixels, maps, window.shape[-1] / image.shape[-1])
             features.append(read)
-        for reader in (self.physis_reader, self.patella_reader):
-            if reader is not None and points is not None:
-                features.append(reader(pixels, points.places, window.shape[-1] / image.shape[-1]))
+        if self.physis_reader is not None and points is not None:
+            features.append(self.physis_reader(pixels, points.places, window.shape[-1] / image.shape[-1]))
         return torch.cat(features, dim=1), points
 
     def window(self, image: Tensor) -> Tensor:

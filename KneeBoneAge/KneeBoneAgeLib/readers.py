@@ -66,11 +66,13 @@ class PointReader(nn.Module):
     hidden units, once. The network gets the places, the shape coordinates of Bookstein (1986) on the
     femoral metaphysis (its two edges are the first two landmarks), which no shift, turn or scale changes, and what the
     maps and the pixels show at the places. With `hidden` units they are read by a perceptron of two hidden layers:
-    what matures are ratios of distances, which no linear layer makes of coordinates.
+    what matures are ratios of distances, which no linear layer makes of coordinates. With `measured` features a second
+    perceptron reads the places and shape coordinates alone: beside all that is seen there, their small differences
+    are hardly learnt.
     """
 
-    DESCRIBED, REFINED = 8, 3
-    """Numbers that say what a place looks like; times that a place is refined."""
+    DESCRIBED, REFINED, PLACED = 8, 3, 4
+    """Numbers that say what a place looks like; times that it is refined; numbers that say where it lies."""
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class PointReader(nn.Module):
         close: int = 0,
         hidden: int = 0,
         refine: int = 0,
+        measured: int = 0,
     ) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(
@@ -92,11 +95,9 @@ class PointReader(nn.Module):
         self.refine = CloseLook(points, refine, 0) if refine else None
         self.close = CloseLook(points, close, self.DESCRIBED, corrects=not refine) if close else None
         described = self.DESCRIBED * (2 if close else 1)
-        self.linear: nn.Module = nn.Linear(points * (5 + described), hidden or features)
-        if hidden:
-            self.linear = nn.Sequential(
-                self.linear, nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, features)
-            )
+        read = points * (self.PLACED + 1 + described)
+        self.linear: nn.Module = perceptron(read, hidden, features) if hidden else nn.Linear(read, features)
+        self.measure = perceptron(points * self.PLACED, hidden or measured, measured) if measured else None
 
     def forward(self, image: Tensor, maps: Sequence[Tensor], field: float) -> tuple[Tensor, Points]:
         """Window (B, 1, W, W) of `field` crops and its maps (B, C, S, S), fine to coarse."""
@@ -130,12 +131,27 @@ class PointReader(nn.Module):
             places = places + correction
             looks.append(seen)
         places = places * field
-        return torch.relu(self.linear(self.numbers(places, *looks))), Points(places, log_share, side)
+        numbers = self.numbers(places, *looks)
+        features = self.linear(numbers)
+        if self.measure is not None:
+            features = torch.cat([features, self.measure(self.placed(numbers, places.shape[1]))], dim=1)
+        return torch.relu(features), Points(places, log_share, side)
 
     @staticmethod
     def numbers(places: Tensor, *looks: Tensor) -> Tensor:
         """Places (B, P, 2) in the crop, -1 to 1, and what is seen there (B, P, …) → what `linear` is given, (B, R)."""
         return torch.cat([4 * places, 4 * shape_coordinates(places), *looks], dim=-1).flatten(1)
+
+    @classmethod
+    def placed(cls, numbers: Tensor, points: int) -> Tensor:
+        """Of the `numbers` (..., R) of so many points, those that say where they lie: what `measure` is given."""
+        return numbers.unflatten(-1, (points, -1))[..., : cls.PLACED].flatten(-2)
+
+
+def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Two hidden layers of the same width."""
+    first, second = nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)
+    return nn.Sequential(first, nn.GELU(), second, nn.GELU(), nn.Linear(hidden, outputs))
 
 
 class CloseLook(nn.Module):

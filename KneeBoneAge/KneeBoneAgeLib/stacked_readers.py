@@ -7,14 +7,13 @@ weights, these are found once, and so is what is cut out of the picture there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .patella import PatellaReader
 from .physes import PhysisReader
 from .readers import CloseLook, MapReader, PointReader, cell_centres
 from .stacked import alike, normed_product_of, perceptron_of
@@ -83,6 +82,8 @@ class PointReaders:
         looks = [reader.close for reader in readers if reader.close is not None]
         self.close = CloseLooks(looks) if looks else None
         self.linear = perceptron_of([reader.linear for reader in readers])
+        measures = [reader.measure for reader in readers if reader.measure is not None]
+        self.measure = perceptron_of(measures) if measures else None
 
     def __call__(self, window: Tensor, levels: Sequence[Tensor], field: float) -> tuple[Tensor, Tensor]:
         """Window (B, 1, W, W) of `field` crops and maps (K or 1, B, S, S, C), fine to coarse → features (K, B, F)
@@ -101,9 +102,11 @@ class PointReaders:
             looks.append(seen)
         places = places * field
         parts = [one.expand(self.networks, *one.shape[1:]).flatten(0, 1) for one in (places, *looks)]
-        found = PointReader.numbers(*parts).unflatten(0, (self.networks, -1))
-        for step in self.linear:
-            found = step(found)
+        numbers = PointReader.numbers(*parts).unflatten(0, (self.networks, -1))
+        found = _through(self.linear, numbers)
+        if self.measure is not None:
+            placed = PointReader.placed(numbers, self.points)
+            found = torch.cat([found, _through(self.measure, placed)], dim=-1)
         return torch.relu(found), places
 
     def _heads(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -165,14 +168,10 @@ def read_physes(readers: Sequence[PhysisReader], window: Tensor, places: Tensor,
     return torch.stack([reader.read_strips(its) for reader, its in zip(readers, strips, strict=True)])
 
 
-def read_patella(readers: Sequence[PatellaReader], window: Tensor, places: Tensor, field: float) -> Tensor:
-    """`PatellaReader` of each network, as `read_physes` for the physes."""
-    windows = window.repeat(len(places), 1, 1, 1)
-    squares = readers[0].squares(windows, places.flatten(0, 1), field).unflatten(0, places.shape[:2])
-    squares = squares.expand(len(readers), *squares.shape[1:])
-    return torch.stack(
-        [reader.read_outline(reader.outline(its)) for reader, its in zip(readers, squares, strict=True)]
-    )
+def _through(steps: Sequence[Callable[[Tensor], Tensor]], given: Tensor) -> Tensor:
+    for step in steps:
+        given = step(given)
+    return given
 
 
 def _finder(reader: PointReader) -> list[nn.Module]:

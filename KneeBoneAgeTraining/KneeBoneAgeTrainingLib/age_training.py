@@ -34,17 +34,10 @@ from safetensors.torch import load_file
 from . import batches
 from .age_module import AgeModule
 from .batches import Batches, Data, Part, knees_apart, parts_of
+from .cached_views import cache_features, joined, load_views, save_views
 from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
-from .head_training import (
-    HeadRecipe,
-    cache_features,
-    joined,
-    learn_heads,
-    load_views,
-    save_views,
-    with_close_readers,
-)
+from .head_training import HeadRecipe, learn_heads, with_close_readers
 from .landmark_training import LandmarkRecipe, jittered_windows, learn_landmarks
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
@@ -214,7 +207,7 @@ def pretrain(
 
 
 def refine_landmarks(run: Path, cache: CropCache) -> None:
-    """Between the stages: the pretrained network with readers of physes and patella, and landmarks that are refined."""
+    """Between the stages: the pretrained network with a reader of the physes and landmarks that are refined."""
     folder = run / LANDMARKS
     if (folder / "module.safetensors").exists():
         return

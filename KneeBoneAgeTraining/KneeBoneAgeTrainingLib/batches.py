@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from .augmentation import cut_out, moved, places, prepare
-from .crop_cache import KNEE, CropCache
+from .crop_cache import KNEE, CropCache, CropLabels
 from .recipe import TRUE_SD_MONTHS, Recipe
 
 EVALUATED = 400  # crops that are looked at after an epoch
@@ -71,12 +71,18 @@ def rows_of(
         "label_sd": np.full(len(rows), part.label_sd_months, np.float32),
         "indicators": auxiliary.astype(np.float32),
         "knee": knee,
+        "posterior": known.posterior.astype(np.float32) if part.label == "true" else _unknown(known),
     }
     batch = {key: torch.from_numpy(value) for key, value in arrays.items()}
     matrix = places(len(rows), rng, recipe.jitter)
     batch["landmarks"] = torch.from_numpy(moved(known.landmarks, matrix).astype(np.float32))
     batch["image"] = cut_out(part.cache.images(rows), size, rng, recipe.jitter, matrix)
     return batch
+
+
+def _unknown(labels: CropLabels) -> NDArray[np.float32]:
+    """A posterior that is not told: it follows from the truth, of which a reader's bone age knows nothing."""
+    return np.full(labels.posterior.shape, np.nan, np.float32)
 
 
 class Data(lightning.LightningDataModule):

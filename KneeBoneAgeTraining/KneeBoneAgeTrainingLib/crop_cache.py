@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MARGIN = 1.15
+POSTERIOR_BINS = 120
+"""Equal bins of 0 to 240 months that the oracle's posterior is kept in: `AgeNetworkConfig.bins`."""
 KNEE = "knee"
 
 
@@ -36,6 +38,9 @@ class CropLabels:
     landmarks: NDArray[
         np.float32
     ]  # (N, P, 2) `phantom.build.LANDMARKS`, -1 to 1 across the crop; NaN where there is none
+    posterior: NDArray[
+        np.float16
+    ]  # (N, 2, `POSTERIOR_BINS`) what the oracle says, with and without chronological age; NaN where unknown
 
     def __len__(self) -> int:
         return len(self.sex)

@@ -106,7 +106,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
             for c in plan.finder
         ),
         *(crops("negatives", c, "negatives") for c in plan.negatives),
-        *(crops("refining", c) for c in plan.refining),
+        *(crops("refining", c, "crops", "--oracle") for c in plan.refining),
         *(crops("folds", c, "crops", "--oracle") for c in plan.folds),
     ]
     of_folds = ["--run", refined, "--cache", str(run / "folds")]

@@ -10,19 +10,22 @@ phantom's full-size films; the crops are cut by the same `KneeBoneAgeLib.crop` a
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from KneeBoneAgeLib.crop import SIZE_PX, KneeCrop, cut, sample, to_crop, whole_film
+from KneeBoneAgeLib.network import MONTHS_MAX
 from KneeBoneAgeLib.phantom.build import LANDMARKS, KneeTruth
-from KneeBoneAgeLib.phantom.children import OLDEST_MONTHS, Child, draw_children, maturity_vector
+from KneeBoneAgeLib.phantom.children import OLDEST_MONTHS, Child, draw_children, maturity_vector, posterior
 from KneeBoneAgeLib.phantom.look import Look, expose
+from KneeBoneAgeLib.phantom.maturation import INDICATOR_NAMES, SEXES
 from KneeBoneAgeLib.phantom.props import add_knee_replacement
 from KneeBoneAgeLib.phantom.scenes import Scene, frontal_film, knee_view, lateral_film, other_film
 
-from .crop_cache import KNEE, MARGIN, CropCache, CropLabels
+from .crop_cache import KNEE, MARGIN, POSTERIOR_BINS, CropCache, CropLabels
 
 VIEW_PX = 440
 """Pixels of the surroundings of a knee from which a training crop is cut (2.9 widths: 0.5 mm a pixel at 75 mm)."""
@@ -213,7 +216,11 @@ def _closeup(scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
     return np.array([[step, 0.0, x - side / 2], [0.0, step, y - side / 2]])
 
 
-def _labels(children: list[Child], kinds: list[str], landmarks: list[np.ndarray]) -> CropLabels:
+def _labels(
+    children: list[Child], kinds: list[str], landmarks: list[np.ndarray], with_posterior: bool
+) -> CropLabels:
+    nothing = np.full((len(children), 2, POSTERIOR_BINS), np.nan, np.float16)
+
     def numbers(name: str) -> np.ndarray:
         return np.array([getattr(c, name) for c in children], np.float32)
 
@@ -230,7 +237,31 @@ def _labels(children: list[Child], kinds: list[str], landmarks: list[np.ndarray]
         oracle_months=numbers("oracle_months"),
         oracle_no_age_months=numbers("oracle_no_age_months"),
         landmarks=np.stack(landmarks),
+        posterior=posteriors(children) if with_posterior else nothing,
     )
+
+
+def posteriors(children: Sequence[Child]) -> np.ndarray:
+    """(N, 2, `POSTERIOR_BINS`) float16 what the oracle says of each child, with and without chronological age."""
+    found = np.zeros((len(children), 2, POSTERIOR_BINS), np.float16)
+    for sex in SEXES:
+        rows = [row for row, child in enumerate(children) if child.sex == sex]
+        if not rows:
+            continue
+        some = [children[row] for row in rows]
+        maturities = np.array([[child.maturities[name] for name in INDICATOR_NAMES] for child in some])
+        keeper = np.array([child.keeps_line for child in some])
+        ages = np.array([child.chronological_age_months for child in some])
+        for kind, known in enumerate((ages, None)):
+            months, share = posterior(sex, maturities, keeper, known)
+            # Between the centres of two bins, so that the mean stays what it is.
+            place = np.clip(months / MONTHS_MAX * POSTERIOR_BINS - 0.5, 0, POSTERIOR_BINS - 1)
+            lower = np.minimum(place.astype(int), POSTERIOR_BINS - 2)
+            binned = np.zeros((len(rows), POSTERIOR_BINS))
+            np.add.at(binned.T, lower, (share * (1 - (place - lower))).T)
+            np.add.at(binned.T, lower + 1, (share * (place - lower)).T)
+            found[rows, kind] = binned
+    return found
 
 
 def _even_ages(children: int, seed: int) -> np.ndarray:
@@ -273,7 +304,7 @@ def draw_crops(
                 (negative_crop(kinds[-1], child, rng), nowhere) if negatives else knee_crop(child, rng)
             )
         pictures, landmarks = zip(*drawn, strict=True)
-        CropCache.write(out, number, np.stack(pictures), _labels(some, kinds, list(landmarks)))
+        CropCache.write(out, number, np.stack(pictures), _labels(some, kinds, list(landmarks), oracle))
         print(f"{out.name}: part {number + 1} of {parts}", flush=True)
 
 

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from KneeBoneAgeLib.bundle import (
     PHANTOM_FIRST_LINE,
+    SHARED_FILE,
     Architecture,
     Bundle,
     Calibrations,
@@ -22,9 +24,10 @@ from KneeBoneAgeLib.bundle import (
     NetworkConfig,
     TrainingData,
     current_preprocessing,
+    fold_file,
     write_bundle,
 )
-from KneeBoneAgeLib.estimator import CLOSURE_FILE, FINDER_FILE, GATE_FILE, fold_file
+from KneeBoneAgeLib.estimator import CLOSURE_FILE, FINDER_FILE, GATE_FILE
 from KneeBoneAgeLib.network import MONTHS_MAX, AgeNetwork, with_map_rank
 
 from .age_training import load_module
@@ -199,12 +202,14 @@ def _write(
     licence: str,
     mature: bool,
 ) -> Bundle:
-    """Write the bundle; weights become float16, the map readers of lower rank."""
+    """Write the bundle; weights become float16, the map readers of lower rank, and what all folds have alike is
+    written once."""
     if networks[0].config.map_features > MAP_RANK:
         networks = [with_map_rank(network, MAP_RANK) for network in networks]
-    tensors: dict[str, Mapping[str, Tensor]] = {
-        fold_file(k): {n: _half(v) for n, v in net.state_dict().items()} for k, net in enumerate(networks)
-    }
+    shared, folds = _apart([{n: _half(v) for n, v in net.state_dict().items()} for net in networks])
+    tensors: dict[str, Mapping[str, Tensor]] = {fold_file(k): fold for k, fold in enumerate(folds)}
+    if shared:
+        tensors[SHARED_FILE] = shared
     tensors[FINDER_FILE] = {key: _half(value) for key, value in finder[0].items()}
     if gate is not None:
         tensors[GATE_FILE] = gate
@@ -227,12 +232,21 @@ def _write(
             **{case: IntervalCalibration(**calibrations[case]) for case in KNOWN},
             mature_from_months=MATURE_FROM_MONTHS if mature else None,
         ),
+        shared_file=SHARED_FILE if shared else None,
         refusal_file=GATE_FILE if gate is not None else None,
         closure_file=CLOSURE_FILE if closure is not None else None,
         intended_use=intended_use,
         licence=licence,
     )
     return write_bundle(out, manifest, tensors)
+
+
+def _apart(states: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    """What several networks have alike, bit for bit, and what each has of its own."""
+    first, *others = states
+    alike = {name for name in first if others and all(torch.equal(first[name], one[name]) for one in others)}
+    own = [{name: value for name, value in one.items() if name not in alike} for one in states]
+    return {name: first[name] for name in sorted(alike)}, own
 
 
 def _half(value: Tensor) -> Tensor:

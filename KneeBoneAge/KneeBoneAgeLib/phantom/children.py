@@ -285,19 +285,20 @@ def _prior(edges: Array, age_months: Array) -> Array:
     return np.diff(_deviation_cdf(scaled), axis=1)
 
 
-def oracle(sex: str, maturities: Array, keeper: NDArray[np.bool_], age_months: Array | None) -> Array:
-    """(n,) posterior mean of the true bone age of children of one sex.
+def posterior(
+    sex: str, maturities: Array, keeper: NDArray[np.bool_], age_months: Array | None
+) -> tuple[Array, Array]:
+    """What can be known of the true bone age of n children of one sex: bone ages (a,) in months and, of each child,
+    their probabilities, (n, a).
 
     Given are the maturity of every indicator that shows one, "not started" or "finished" of the others that
-    can be seen, sex, and chronological age (n,) or None, where the clinic's own distribution is the prior. No
-    method that sees only these has a lower mean squared error."""
+    can be seen, sex, and chronological age (n,) or None, where the clinic's own distribution is the prior."""
     grid = _grid(sex)
-    cap = BONE_AGE_CAP_MONTHS[sex]
     n = len(maturities)
     # Blocks of one size, the last one filled up: a matrix product rounds by its shape, and a child must not
     # depend on how many are drawn after it.
     padded = np.arange(-(-n // _BLOCK) * _BLOCK) % max(n, 1)
-    result = np.empty(len(padded))
+    found = np.empty((len(padded), len(grid.clock)))
     for start in range(0, len(padded), _BLOCK):
         rows = padded[start : start + _BLOCK]
         m, kept = maturities[rows], keeper[rows, None]
@@ -311,7 +312,12 @@ def oracle(sex: str, maturities: Array, keeper: NDArray[np.bool_], age_months: A
         log_like = log_like.reshape(_BLOCK, len(grid.clock), -1) + grid.log_weight
         like = np.exp(log_like - log_like.max(axis=(1, 2), keepdims=True)).sum(axis=2)
         prior = grid.marginal[None] if age_months is None else _prior(grid.edges, age_months[rows])
-        posterior = like * prior
-        clock = np.clip(grid.clock, 0.0, cap)
-        result[start : start + _BLOCK] = (posterior * clock).sum(axis=1) / posterior.sum(axis=1)
-    return result[:n]
+        joint = like * prior
+        found[start : start + _BLOCK] = joint / joint.sum(axis=1, keepdims=True)
+    return np.clip(grid.clock, 0.0, BONE_AGE_CAP_MONTHS[sex]), found[:n]
+
+
+def oracle(sex: str, maturities: Array, keeper: NDArray[np.bool_], age_months: Array | None) -> Array:
+    """(n,) mean of `posterior`. No method that sees only what it is given has a lower mean squared error."""
+    clock, share = posterior(sex, maturities, keeper, age_months)
+    return (share * clock).sum(axis=1)

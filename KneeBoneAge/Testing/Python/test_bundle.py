@@ -190,6 +190,29 @@ def test_writing_again_replaces_the_bundle_and_its_old_files(folder):
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
+def test_what_all_networks_have_alike_is_kept_once(folder):
+    tensors = {
+        "shared.safetensors": {"stem": torch.ones(2)},
+        "fold-0.safetensors": {"head": torch.zeros(1)},
+        "fold-1.safetensors": {"head": torch.full((1,), 3.0)},
+    }
+    manifest = make_manifest(refusal_file=None, shared_file="shared.safetensors")
+    bundle = write_bundle(folder, manifest, tensors)
+    for fold, head in enumerate((0.0, 3.0)):
+        found = bundle.load_fold(fold)
+        assert sorted(found) == ["head", "stem"]
+        assert found["head"].item() == head
+        assert torch.equal(found["stem"], torch.ones(2))
+    assert list(write_bundle(folder, make_manifest(refusal_file=None), tensors).load_fold(1)) == ["head"]
+
+
+@pytest.mark.parametrize("role", ["shared_file", "refusal_file", "closure_file"])
+def test_a_file_with_a_role_must_be_listed(folder, role):
+    edit(folder, lambda facts: facts.update({role: "gone.safetensors"}))
+    with pytest.raises(BundleError, match=f"{role} 'gone.safetensors' is not listed"):
+        load_bundle(folder)
+
+
 def test_the_card_begins_with_what_the_bundle_has_never_seen(folder):
     text = card(load_bundle(folder))
     assert text.splitlines()[0] == PHANTOM_FIRST_LINE

@@ -99,7 +99,7 @@ def landmarks_in(folds: list[AgeNetwork], monkeypatch: pytest.MonkeyPatch) -> in
 
 
 def test_landmarks_that_all_folds_find_alike_are_found_once(monkeypatch):
-    folds = folds_of(physes=((0, 1, 2, 3),), physis_features=6, patella_features=5, refine_hidden=6)
+    folds = folds_of(physes=((0, 1, 2, 3),), physis_features=6, measure_features=5, refine_hidden=6)
     share(folds, 4)
     with torch.no_grad():
         for fold in folds:
@@ -138,7 +138,7 @@ def test_one_bit_in_one_fold_ends_what_is_shared():
         {"map_channels": ()},
         {"points": 0, "map_channels": (), "field": 1.0},
         {"physes": ((0, 1, 2, 3), (1, 2, 3, 4)), "physis_features": 6},
-        {"patella_features": 5},
+        {"measure_features": 5},
         {"refine_hidden": 6},
         {"refine_hidden": 6, "close_hidden": 0},
         {"map_rank": 4, "point_hidden": 0, "close_hidden": 0},
@@ -150,7 +150,7 @@ def test_one_bit_in_one_fold_ends_what_is_shared():
         "no maps",
         "pooled alone",
         "physes",
-        "patella",
+        "measured",
         "refined landmarks",
         "refined, not described",
         "plain readers",

@@ -23,7 +23,7 @@ from KneeBoneAgeLib.radiograph.header import DAYS_PER_MONTH
 
 from ..age_module import ATLAS_END_MONTHS
 from ..cohort.study import Study, StudyFilm
-from ..crop_cache import KNEE, CropCache, CropLabels
+from ..crop_cache import KNEE, POSTERIOR_BINS, CropCache, CropLabels
 from ..runs.record import RunError, read_rows
 from .pictures import Knee, LeftOut, PreparedKnees
 from .recipe import KneeRecipe
@@ -178,6 +178,7 @@ def labels_of(films: Sequence[StudyFilm], label_months: Floats, pseudo_months: F
         oracle_months=unknown,
         oracle_no_age_months=unknown,
         landmarks=np.full((count, len(LANDMARKS), 2), np.nan, np.float32),
+        posterior=np.full((count, 2, POSTERIOR_BINS), np.nan, np.float16),
     )
 
 

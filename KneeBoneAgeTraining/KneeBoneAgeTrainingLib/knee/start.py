@@ -9,9 +9,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from KneeBoneAgeLib.bundle import load_bundle
+from KneeBoneAgeLib.bundle import fold_file, load_bundle
 from KneeBoneAgeLib.errors import BundleError
-from KneeBoneAgeLib.estimator import fold_file
 from KneeBoneAgeLib.network import AgeNetworkConfig
 
 from ..hand.weights import load_fold
@@ -111,9 +110,9 @@ class Start:
         if self.kind == BUNDLE:
             bundle = load_bundle(self.folder)
             architecture = bundle.manifest.architecture
-            name = fold_file(fold % architecture.folds)
+            number = fold % architecture.folds
             network = AgeNetworkConfig.from_json(architecture.network.model_dump())
-            return Given(bundle.load_tensors(name), f"{name} of {bundle.name}", network)
+            return Given(bundle.load_fold(number), f"{fold_file(number)} of {bundle.name}", network)
         run = open_run(self.folder)
         trained = {int(folder.name.partition("-")[2]): folder for folder in run.fold_folders}
         held_out_by = {row["patient_id"]: int(row["fold"]) for row in read_rows(run.folder / FILMS_CSV)}

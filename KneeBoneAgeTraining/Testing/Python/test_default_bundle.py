@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from safetensors import safe_open
 
+from KneeBoneAgeLib.bundle import default_bundle_path, fold_file, load_bundle
 from KneeBoneAgeTrainingLib.default_bundle import PLAN, Cohort, settle_plan, stages
 
 
@@ -39,3 +41,16 @@ def test_a_run_of_another_plan_is_not_gone_on_with(tmp_path):
     (tmp_path / "old" / "pretrain.log").touch()
     with pytest.raises(ValueError, match="another plan"):
         settle_plan(tmp_path / "old")
+
+
+@pytest.mark.skipif(
+    not (default_bundle_path() / "bundle.json").is_file(), reason="the bundle that ships is not here"
+)
+def test_the_bundle_that_ships_keeps_its_one_backbone_once():
+    bundle = load_bundle(default_bundle_path())
+    assert sum(entry.bytes for entry in bundle.manifest.files.values()) < 40e6
+    with safe_open(bundle.path(fold_file(1)), "pt") as own:
+        assert not [name for name in own.keys() if name.startswith("backbone.")]  # noqa: SIM118
+    first, second = bundle.load_fold(0), bundle.load_fold(1)
+    assert first.keys() == second.keys()
+    assert not first["head.linear.weight"].equal(second["head.linear.weight"])

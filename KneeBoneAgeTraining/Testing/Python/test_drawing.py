@@ -3,21 +3,32 @@
 import numpy as np
 
 from KneeBoneAgeTrainingLib import drawing
-from KneeBoneAgeTrainingLib.crop_cache import CropCache
+from KneeBoneAgeTrainingLib.crop_cache import CropCache, CropLabels
 
 
-def ages_of(folder, monkeypatch, **options) -> np.ndarray:
+def labels_of(folder, monkeypatch, **options) -> CropLabels:
     blank = np.zeros((4, 4), np.uint8), np.zeros((len(drawing.LANDMARKS), 2), np.float32)
     monkeypatch.setattr(drawing, "knee_crop", lambda child, rng: blank)
     drawing.draw_crops(folder, 600, 5, **options)
-    return CropCache.load(folder).labels.age_months
+    return CropCache.load(folder).labels
 
 
 def test_with_even_ages_every_age_is_as_frequent_as_any_other(tmp_path, monkeypatch):
-    clinic = ages_of(tmp_path / "clinic", monkeypatch)
-    even = ages_of(tmp_path / "even", monkeypatch, even_ages=True)
+    clinic = labels_of(tmp_path / "clinic", monkeypatch).age_months
+    even = labels_of(tmp_path / "even", monkeypatch, even_ages=True).age_months
     shares = np.histogram(even, bins=[6, 48, 90, 132, 174, 216])[0] / len(even)
     assert np.all(np.abs(shares - 0.2) < 0.06)
     assert np.mean(clinic < 48) < 0.1 < np.mean(even < 48)
-    again = ages_of(tmp_path / "again", monkeypatch, even_ages=True, part=200)
+    again = labels_of(tmp_path / "again", monkeypatch, even_ages=True, part=200).age_months
     assert np.array_equal(even, again)
+
+
+def test_what_the_oracle_says_is_kept_with_the_crops_when_it_is_asked(tmp_path, monkeypatch):
+    labels = labels_of(tmp_path / "told", monkeypatch, oracle=True, even_ages=True)
+    assert np.isnan(labels_of(tmp_path / "not", monkeypatch).posterior).all()
+    share = labels.posterior.astype(float)
+    assert np.abs(share.sum(2) - 1).max() < 2e-3
+    months = (np.arange(share.shape[2]) + 0.5) * 240 / share.shape[2]
+    with_age, without = (share @ months).T
+    for found, oracle in ((with_age, labels.oracle_months), (without, labels.oracle_no_age_months)):
+        assert np.abs(found - oracle)[oracle > 4].max() < 0.1

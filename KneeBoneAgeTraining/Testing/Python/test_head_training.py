@@ -10,27 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from KneeBoneAgeLib.patella import PatellaReader
-from KneeBoneAgeLib.phantom.build import LANDMARKS
-from KneeBoneAgeLib.readers import CloseLook
+from KneeBoneAgeLib.intervals import mean_months
+from KneeBoneAgeLib.readers import CloseLook, PointReader
 from KneeBoneAgeTrainingLib import age_training, batches
 from KneeBoneAgeTrainingLib.age_module import AgeModule
-from KneeBoneAgeTrainingLib.augmentation import Jitter
 from KneeBoneAgeTrainingLib.batches import knees_apart
-from KneeBoneAgeTrainingLib.crop_cache import MARGIN, CropCache
-from KneeBoneAgeTrainingLib.head_training import (
-    HeadRecipe,
-    Heads,
-    cache_features,
-    joined,
-    learn_heads,
-    load_views,
-    save_views,
-    with_close_readers,
-)
+from KneeBoneAgeTrainingLib.cached_views import cache_features, joined, load_views
+from KneeBoneAgeTrainingLib.crop_cache import CropCache
+from KneeBoneAgeTrainingLib.head_training import HeadRecipe, Heads, learn_heads, with_close_readers
 from KneeBoneAgeTrainingLib.landmark_training import LandmarkRecipe
-from KneeBoneAgeTrainingLib.patella_outline import outlines
-from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, predict
+from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, posterior, predict
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_crops import TINY, draw
@@ -94,8 +83,7 @@ def test_the_standardisation_goes_into_the_weights(cache, module):
     heads = Heads(module, cached, HeadRecipe()).eval()
     sex = cached.labels["sex"]
     with torch.no_grad():
-        likelihood, indicators, outline = heads(cached)
-        assert outline is None
+        likelihood, indicators = heads(cached)
         heads.put_back(module)
         features = torch.cat(
             [cached.base, torch.relu(module.averaged.point_reader.linear(cached.read))], dim=1
@@ -123,17 +111,17 @@ PHYSES = ((0, 1, 2, 3), (4, 5, 6, 7))
 
 
 def test_a_reader_of_the_physes_changes_nothing_until_it_has_learnt(cache, module):
-    grown = with_close_readers(module, PHYSES, 0, 6)
+    grown = with_close_readers(module, PHYSES, 6, 0)
     old, new = (predict(one.averaged, cache, ROWS[:16]) for one in (module, grown))
     assert new.features.shape[1] == old.features.shape[1] + 2 * grown.recipe.network.physis_features
     assert np.allclose(old.log_likelihood, new.log_likelihood, atol=1e-4)
     with pytest.raises(ValueError, match="31 landmarks"):
-        with_close_readers(module, ((0, 1, 2, 31),), 0)
+        with_close_readers(module, ((0, 1, 2, 31),))
 
 
 def test_what_describes_a_landmark_is_kept_when_it_corrects_no_more(corrected):
     old = corrected.averaged.point_reader.close
-    new = with_close_readers(corrected, PHYSES, 0).averaged.point_reader.close
+    new = with_close_readers(corrected, PHYSES).averaged.point_reader.close
     patches = torch.randn(3, TINY.network.points, CloseLook.PATCH_PX**2)
     with torch.no_grad():
         torch.testing.assert_close(new.describe(patches), old.describe(patches))
@@ -141,7 +129,7 @@ def test_what_describes_a_landmark_is_kept_when_it_corrects_no_more(corrected):
 
 
 def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(cache, far):
-    grown = with_close_readers(far, PHYSES, 0)
+    grown = with_close_readers(far, PHYSES, 0, 0)
     cached = cache_features(grown, cache, ROWS, seed=1)
     assert cached.strips.shape[:2] == (len(ROWS), 2)
     blind = replace(cached, base=torch.zeros_like(cached.base), read=torch.zeros_like(cached.read))
@@ -149,7 +137,7 @@ def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(
     recipe = HeadRecipe(steps=240, batch=48, base_dropout=0.0, dropout=0.0, close_noise=0.02)
     losses = []
     for strips in (torch.zeros_like(cached.strips), cached.strips):
-        learner = with_close_readers(far, PHYSES, 0)
+        learner = with_close_readers(far, PHYSES, 0, 0)
         learn_heads(learner, replace(blind, strips=strips), recipe)
         heads = learner.averaged
         with torch.no_grad():
@@ -161,69 +149,35 @@ def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(
     assert any(not torch.equal(v, before[k]) for k, v in heads.physis_reader.state_dict().items())
 
 
-def with_patellae(cache: CropCache) -> CropCache:
-    """The same bars as a femur with a bright disc on it, the larger the older: only the disc is told of."""
-    rng = np.random.default_rng(7)
-    labels = cache.labels
-    count, side = len(labels), 74
-    at = (np.arange(side) + 0.5) * 2 / side * MARGIN - MARGIN
-    x, y = np.meshgrid(at, at)
-    radius = 0.05 + labels.true_months / 1400
-    bar = 90.0 + 60 * (np.abs(x) < 0.35) + rng.normal(0, 3, (count, side, side))
-    images = bar + 50 * (np.hypot(x, y + 0.15) < radius[:, None, None])
-    points = np.full((count, len(LANDMARKS), 2), np.nan, np.float32)
-    points[:, :4] = [(-0.35, 0), (0.35, 0), (0, -0.02), (0, 0.02)]
-    ends = np.array([(0, -1), (0, 1), (-1, 0), (1, 0)])
-    points[:, 27:31] = ends * radius[:, None, None] + np.array([0, -0.15])
-    return CropCache([images.clip(0, 255).astype(np.uint8)], replace(labels, landmarks=points))
+def test_what_measures_the_landmarks_learns_a_ratio_by_itself_and_stays(cache, module):
+    grown = with_close_readers(module, PHYSES, 6, 16)
+    cached = cache_features(grown, cache, ROWS, seed=1)
+    points, draw = TINY.network.points, torch.Generator().manual_seed(2)
+    numbers = torch.randn(2000, points, cached.read.shape[1] // points, generator=draw)
+    wide, narrow = (0.5 + torch.rand(2000, generator=draw) for _ in range(2))
+    numbers[:, 5:, :4] = 0
+    numbers[:, 0, 0], numbers[:, 1, 0] = -wide, wide
+    numbers[:, 2, 0], numbers[:, 3, 0] = -narrow, narrow
+    ratio = torch.log(wide / narrow)
+    rows = torch.randint(len(ROWS), (2000,), generator=draw)
+    views = replace(cached.take(rows), read=numbers.flatten(1))
+    views.labels["indicators"] = torch.stack([ratio, torch.full_like(ratio, torch.nan)], 1)
 
-
-def test_the_patella_is_outlined_and_its_size_is_read(cache, far, tmp_path):
-    discs = with_patellae(cache)
-    far.recipe = replace(far.recipe, jitter=Jitter(scale=0, shift=0, rotation_deg=0, blur_px=0, occlusion=0))
-    grown = with_close_readers(far, PHYSES, 6)
-    for network in (grown.network, grown.averaged):  # the landmarks are found where they are
-        network.point_reader.forward = partial(_true_points, network.point_reader.forward)
-    cached = cache_features(grown, discs, ROWS, seed=1)
-    save_views(tmp_path / "views.safetensors", cached)
-    cached = load_views(tmp_path / "views.safetensors")
-    assert cached.squares.shape == (len(ROWS), PatellaReader.SIDE_PX, PatellaReader.SIDE_PX)
-    errors = []
-    for squares in (torch.zeros_like(cached.squares), cached.squares):
-        learner = with_close_readers(far, PHYSES, 6)
-        blind = replace(
-            cached,
-            base=torch.zeros_like(cached.base),
-            read=torch.zeros_like(cached.read),
-            strips=torch.zeros_like(cached.strips),
-            squares=squares,
-        )
-        recipe = HeadRecipe(steps=160, batch=24, learning_rate=6e-3, dropout=0.0, ema_decay=0.9)
-        learn_heads(learner, blind, recipe)
-        heads = learner.averaged
+    def unread(network):
+        """Share of the ratio's variance that the measured features do not tell."""
         with torch.no_grad():
-            outline = heads.patella_reader.outline(squares.float())
-            seen = [blind.base, *_after(heads, blind.read, blind.strips)]
-            seen = torch.cat([*seen, heads.patella_reader.read_outline(outline)], dim=1)
-            likelihood = heads.log_likelihood(seen).numpy()
-        found = errors_months(Prediction(seen.numpy(), likelihood), heads, discs.labels.take(ROWS))
-        errors.append(found["mae_no_age"])
-    assert errors[1] < 0.7 * errors[0]
-    wanted = outlines(cached.patella, PatellaReader.CELLS)
-    inside = torch.sigmoid(outline)
-    assert 2 * (inside * wanted).sum() / (inside.sum() + wanted.sum()) > 0.8
+            told = network.point_reader.measure(PointReader.placed(views.read, points)).relu()
+        told = torch.cat([told, torch.ones(2000, 1)], 1)
+        return float((ratio - told @ torch.linalg.pinv(told) @ ratio).var() / ratio.var())
 
-
-def _true_points(forward, window, maps, field):
-    read, points = forward(window, maps, field)
-    places = points.places.clone()
-    places[:, :4] = torch.tensor([(-0.35, 0), (0.35, 0), (0, -0.02), (0, 0.02)])
-    return read, replace(points, places=places)
-
-
-def test_crops_that_do_not_name_the_patella_are_refused(cache, corrected):
-    with pytest.raises(ValueError, match="2 landmarks"):
-        cache_features(with_close_readers(corrected), cache, ROWS, seed=1)
+    before = unread(grown.averaged)
+    learn_heads(grown, views, HeadRecipe(steps=2, measure_steps=400, batch=64, ema_decay=0.98))
+    assert unread(grown.averaged) < 0.1 * before
+    assert unread(grown.network) == unread(grown.averaged)
+    learnt = copy.deepcopy(grown.averaged.point_reader.measure.state_dict())
+    learn_heads(grown, views, HeadRecipe(steps=2, batch=16), fresh=False)
+    for name, value in grown.averaged.point_reader.measure.state_dict().items():
+        assert torch.equal(value, learnt[name]), name
 
 
 def test_landmarks_that_the_heads_would_move_are_refused(cache, corrected):
@@ -233,9 +187,8 @@ def test_landmarks_that_the_heads_would_move_are_refused(cache, corrected):
 
 def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "EVALUATED", 4)
-    monkeypatch.setattr(age_training, "HeadRecipe", partial(HeadRecipe, steps=4, batch=16))
+    monkeypatch.setattr(age_training, "HeadRecipe", partial(HeadRecipe, steps=4, batch=16, measure_steps=4))
     monkeypatch.setattr(age_training, "FOLD_HEADS", HeadRecipe(steps=4, batch=16, learning_rate=1e-3))
-    cache = with_patellae(cache)
     recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=2)
     age_training.pretrain(tmp_path, cache, recipe, None, None)
     monkeypatch.setattr(age_training, "LandmarkRecipe", partial(LandmarkRecipe, steps=3, batch=8))
@@ -281,10 +234,32 @@ def test_heads_that_go_on_begin_where_they_were(cache, module):
         assert torch.allclose(again.averaged.state_dict()[name], value, atol=1e-4), name
 
 
+def told(cache: CropCache, months: float) -> CropCache:
+    """The same crops with an oracle that says so many months of each."""
+    labels = cache.labels
+    posterior = np.zeros_like(labels.posterior)
+    posterior[:, :, int(months / 240 * posterior.shape[2])] = 1
+    images = cache.images(np.arange(len(labels)))
+    return CropCache([images], replace(labels, posterior=posterior))
+
+
+def test_what_the_oracle_says_is_learnt_where_it_is_known(cache, module):
+    cached = cache_features(module, told(cache, 131.0), ROWS, seed=1)
+    learn_heads(module, cached, HeadRecipe(steps=120, batch=64, ema_decay=0.9))
+    network = module.averaged
+    likelihood = predict(network, cache, ROWS).log_likelihood
+    unknown = np.full(len(ROWS), np.nan, np.float32)
+    months = mean_months(posterior(network, likelihood, cache.labels.sex[ROWS], unknown))
+    assert np.abs(months - 131).max() < 12 < np.ptp(cache.labels.true_months[ROWS]) / 10
+
+
 def test_the_folds_children_are_kept_with_what_readers_assigned(cache, module):
     true, assigned = (
-        cache_features(module, cache, ROWS, seed=1, label=one).labels for one in ("true", "assigned")
+        cache_features(module, told(cache, 131.0), ROWS, seed=1, label=one).labels
+        for one in ("true", "assigned")
     )
+    assert torch.isfinite(true["posterior"]).all()
+    assert torch.isnan(assigned["posterior"]).all()  # it follows from the truth
     assert torch.equal(assigned["label"], torch.from_numpy(cache.labels.assigned_months[ROWS]))
     assert torch.equal(true["label"], torch.from_numpy(cache.labels.true_months[ROWS]))
     assert assigned["label_sd"][0] == TINY.reader_sd_months > true["label_sd"][0]

@@ -4,7 +4,7 @@ import numpy as np
 
 from KneeBoneAgeLib.network import AgeNetworkConfig
 from KneeBoneAgeTrainingLib.augmentation import Jitter
-from KneeBoneAgeTrainingLib.crop_cache import MARGIN, CropLabels
+from KneeBoneAgeTrainingLib.crop_cache import MARGIN, POSTERIOR_BINS, CropLabels
 from KneeBoneAgeTrainingLib.recipe import Recipe
 
 SIZE = 74
@@ -47,5 +47,6 @@ def draw(count: int, seed: int, others: int = 0) -> tuple[np.ndarray, CropLabels
         oracle_months=true,
         oracle_no_age_months=true,
         landmarks=landmarks.astype(np.float32),
+        posterior=np.full((count, 2, POSTERIOR_BINS), np.nan, np.float16),
     )
     return images.astype(np.uint8), labels
