@@ -353,7 +353,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     for role in ("shared_file", "refusal_file", "closure_file"):
         named = getattr(manifest, role)
         if named is not None and named not in manifest.files:
-            raise BundleError(f"{folder}: {role} {named!r} is not listed; export it again")
+            raise BundleError(f"{folder}: {named!r}, its {role}, is not listed; export it again")
     for name, entry in manifest.files.items():
         _check_name(folder, name)
         path = folder / name

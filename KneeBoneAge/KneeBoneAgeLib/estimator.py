@@ -90,7 +90,7 @@ class Estimator:
         self.bundle = bundle
         self.device = choose_device(device)
         manifest = bundle.manifest
-        config = AgeNetworkConfig.from_json(manifest.architecture.network.model_dump())
+        config = self._network_config()
         self.folds = [self._network(config, fold).eval() for fold in range(manifest.architecture.folds)]
         self.ensemble = Ensemble(self.folds)
         self.config = config
@@ -215,6 +215,15 @@ class Estimator:
             return False
         threshold = self.mature_from[sex] if sex in self.mature_from else max(self.mature_from.values())
         return float(probabilities[self.bin_months >= threshold].sum()) > 0.5
+
+    def _network_config(self) -> AgeNetworkConfig:
+        try:
+            return AgeNetworkConfig.from_json(self.bundle.manifest.architecture.network.model_dump())
+        except TypeError as error:
+            raise BundleError(
+                f"{self.bundle.folder}: a network that this version does not know ({error}); update KneeBoneAge, or "
+                "export the bundle again"
+            ) from None
 
     def _network(self, config: AgeNetworkConfig, fold: int) -> AgeNetwork:
         network = AgeNetwork(config)

@@ -115,10 +115,11 @@ REASONS = (
     _("{file}: file name {name} is not allowed in a bundle; plain names ending in .safetensors, .json, .txt or .md "
       "are"),
     _("{file}: the bundle lists no weights; export it again"),
-    _("{file}: refusal_file {name} is not listed; export it again"),
+    _("{file}: {name}, its {role}, is not listed; export it again"),
     _("{file}: missing; copy the bundle again"),
     _("{file}: {size} bytes instead of {expected}: damaged, copy it again"),
     _("{file}: its SHA-256 is not the listed one: damaged, copy the bundle again"),
+    _("{file}: a network that this version does not know ({cause}); update KneeBoneAge, or export the bundle again"),
     _("{file}: not weights of this architecture ({cause})"),
     _("{file}: there is no such file or folder"),
     _("{file}: not a zip file; choose the zip file or the folder of a bundle"),

@@ -49,10 +49,7 @@ class MapReaders:
             if rows != side:
                 grids = functional.interpolate(grids, (side, side), mode="bilinear", align_corners=False)
             places.append(grids.flatten(1).unflatten(0, (-1, batch)))
-        found = torch.cat(places, -1)
-        for step in self.linear:
-            found = step(found)
-        return torch.relu(found)
+        return torch.relu(_through(self.linear, torch.cat(places, -1)))
 
 
 class PointReaders:

@@ -63,15 +63,10 @@ def point_loss(points: Points, landmarks: Tensor, field: float) -> Tensor:
     )
     gaussian = (down[..., :, None] * across[..., None, :]).flatten(2)
     entropy = -(gaussian * points.log_share[:, :named]).sum(-1)
-    return place_loss(points.places, landmarks, field) + (0.5 * entropy * known).sum() / count
-
-
-def place_loss(places: Tensor, landmarks: Tensor, field: float) -> Tensor:
-    """The distance of `point_loss` alone."""
-    known, target = _within(landmarks, field)
-    found = 50 * places[:, : landmarks.shape[1]] / field
-    error = functional.smooth_l1_loss(found, 50 * target, reduction="none").sum(-1)
-    return (error * known).sum() / known.sum().clamp(min=1)
+    error = functional.smooth_l1_loss(
+        50 * points.places[:, :named] / field, 50 * target, reduction="none"
+    ).sum(-1)
+    return ((error + 0.5 * entropy) * known).sum() / count
 
 
 def _within(landmarks: Tensor, field: float) -> tuple[Tensor, Tensor]:
@@ -95,6 +90,11 @@ class AgeModule(lightning.LightningModule):
         self.knee_head = nn.Linear(self.network.feature_count, 1)
         self.hold_still()
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        """How many indicators and maturities are learnt: what it is built with."""
+        return self.indicator_head.out_features, self.maturity_head.out_features // 2
 
     def hold_still(self) -> None:
         """The prior is learnt from numbers alone; stem and first stages stay if the recipe says so."""

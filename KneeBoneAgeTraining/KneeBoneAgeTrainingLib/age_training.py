@@ -37,8 +37,8 @@ from .batches import Batches, Data, Part, knees_apart, parts_of
 from .cached_views import cache_features, joined, load_views, save_views
 from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
-from .head_training import HeadRecipe, learn_heads, with_close_readers
-from .landmark_training import LandmarkRecipe, jittered_windows, learn_landmarks
+from .head_training import HeadRecipe, learn_heads
+from .landmark_training import LandmarkRecipe, jittered_windows, learn_landmarks, with_refined_landmarks
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
 from .recipe import Recipe
@@ -180,7 +180,8 @@ def pretrain(
 ) -> None:
     """Stage 1: indicators, maturities, true bone ages of one cohort; the prior first, from numbers alone.
 
-    `start` is the folder of a finished pretraining whose weights this one goes on from.
+    `start` is the folder of a finished pretraining whose weights this one goes on from, its prior among them: that of
+    a clinic, whatever ages are shown here.
     """
     folder = run / "pretrain"
     if (folder / "module.safetensors").exists():
@@ -191,17 +192,18 @@ def pretrain(
     module = new_module(recipe, parts)
     if start is not None:
         module.start_from(load_module(start))
-    labels = cache.labels.take(knees)
-    loss = fit_prior(
-        module.network.prior,
-        labels.sex,
-        labels.age_months,
-        labels.true_months,
-        steps=recipe.prior_steps,
-        seed=recipe.seed,
-    )
-    module.averaged.load_state_dict(module.network.state_dict())
-    log.info("prior from %d knees: %.3f nats", len(knees), loss)
+    else:
+        labels = cache.labels.take(knees)
+        loss = fit_prior(
+            module.network.prior,
+            labels.sex,
+            labels.age_months,
+            labels.true_months,
+            steps=recipe.prior_steps,
+            seed=recipe.seed,
+        )
+        module.averaged.load_state_dict(module.network.state_dict())
+        log.info("prior from %d knees: %.3f nats", len(knees), loss)
     train(module, parts, folder, (cache, held_out))
     save_state(folder / "module.safetensors", module)
 
@@ -211,7 +213,7 @@ def refine_landmarks(run: Path, cache: CropCache) -> None:
     folder = run / LANDMARKS
     if (folder / "module.safetensors").exists():
         return
-    module, recipe = with_close_readers(load_module(run / "pretrain")), LandmarkRecipe()
+    module, recipe = with_refined_landmarks(load_module(run / "pretrain")), LandmarkRecipe()
     learn_landmarks(module, jittered_windows(module, cache, knees_apart(cache)[0], recipe), recipe)
     _save_module(folder, module)
 
@@ -224,7 +226,7 @@ def _save_module(folder: Path, module: AgeModule) -> None:
 
 def keep_views(run: Path, cache: CropCache, number: int, of_folds: bool = False) -> None:
     """Between the stages: what the network with refined landmarks sees of one jittered view of knees
-    (`head_training`); `number` decides which view. Of the folds' knees all are kept, with their assigned bone age, else
+    (`cached_views`); `number` decides which view. Of the folds' knees all are kept, with their assigned bone age, else
     those that pretraining learnt from, with the true one."""
     path = run / views_file(number, of_folds)
     if path.exists():
@@ -252,7 +254,8 @@ def learn_fold(run: Path, fold: int, cache: CropCache) -> None:
     the others too, drawn knees were read 0.7 % better, but adults' closed knees on real films up to 7 months younger.
 
     The backbone stays. Tuned as a whole on a few thousand crops (`train_fold`), a fold was off by 3.99 months on
-    children that it had not seen, at a third of that learning rate by 3.91, the heads that it began with by 3.81."""
+    children that it had not seen, at a third of that learning rate by 3.91, the heads that it began with by 3.81. These
+    figures are of networks whose landmarks were not refined yet."""
     folder = run / f"fold-{fold}"
     if (folder / "out_of_fold.npz").exists():
         return

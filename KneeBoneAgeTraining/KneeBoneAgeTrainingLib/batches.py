@@ -81,7 +81,7 @@ def rows_of(
 
 
 def _unknown(labels: CropLabels) -> NDArray[np.float32]:
-    """A posterior that is not told: it follows from the truth, of which a reader's bone age knows nothing."""
+    """No posterior is told where readers' bone ages are learnt: of children on films nothing else is known."""
     return np.full(labels.posterior.shape, np.nan, np.float32)
 
 

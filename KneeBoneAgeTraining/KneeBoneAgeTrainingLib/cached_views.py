@@ -59,12 +59,10 @@ def cache_features(
     learnt here."""
     network = module.averaged.eval()
     recipe = replace(module.recipe, label=label, jitter=module.recipe.jitter.with_structure(structure))
-    first, physes = perceptron_of(network)[0], network.physis_reader
+    first, physes = landmark_perceptron(network)[0], network.physis_reader
     close = network.point_reader.close if network.point_reader is not None else None
     if close is not None and network.config.refine_hidden == 0:
-        raise ValueError(
-            "the landmarks of this network are not refined: `with_close_readers`, `learn_landmarks`"
-        )
+        raise ValueError("the landmarks of this network are not refined: `age_training landmarks` first")
     seen: list[Tensor] = []
     hook = first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     rng = np.random.default_rng(seed)
@@ -73,7 +71,7 @@ def cache_features(
     try:
         for start in range(0, len(rows), batch):
             drawn = rows_of(part, rows[start : start + batch], recipe, rng, recipe.network.image_size)
-            image = drawn.pop("image")
+            image, *_ = (drawn.pop(name) for name in ("image", "landmarks", "knee"))
             features, points = network.see(image)
             assert points is not None  # of a network with a perceptron at its landmarks
             window, count = network.window(image), len(image)
@@ -120,7 +118,7 @@ def base_count(network: AgeNetwork) -> int:
     return network.feature_count - config.point_features - config.measure_features - close
 
 
-def perceptron_of(network: AgeNetwork) -> nn.Sequential:
+def landmark_perceptron(network: AgeNetwork) -> nn.Sequential:
     """What reads the landmarks. Raises ValueError where it is one layer, or nothing."""
     reader = network.point_reader
     if reader is None or not isinstance(reader.linear, nn.Sequential):

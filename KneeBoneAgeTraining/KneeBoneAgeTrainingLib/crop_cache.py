@@ -7,9 +7,10 @@ shift, turn and scale; their grey values are the film's (0 to 1, bone bright) ti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class CropCache:
             with np.load(
                 path.with_name(path.name.replace("images-", "labels-")).with_suffix(".npz")
             ) as arrays:
-                parts.append({f.name: arrays[f.name] for f in fields(CropLabels)})
+                parts.append({f.name: _array(arrays, f.name, path) for f in fields(CropLabels)})
         labels = CropLabels(**{name: np.concatenate([p[name] for p in parts]) for name in parts[0]})
         return cls([np.load(path, mmap_mode="r") for path in paths], labels)
 
@@ -99,3 +100,9 @@ class CropCache:
         """Pictures of the rows (B,), shape (B, S, S)."""
         which = np.searchsorted(self._starts, rows, side="right") - 1
         return np.stack([self._pictures[w][r - self._starts[w]] for w, r in zip(which, rows, strict=True)])
+
+
+def _array(arrays: Mapping[str, NDArray[Any]], name: str, path: Path) -> NDArray[Any]:
+    if name not in arrays:
+        raise ValueError(f"{path}: its labels do not tell the {name}; draw the crops again")
+    return arrays[name]

@@ -140,9 +140,10 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
 
 
 def settle_plan(run: Path, plan: Plan = PLAN) -> None:
-    """Write the plan into a new run's folder. Raises ValueError for a run that was begun with another one: its cohorts
-    would be mixed with this plan's."""
-    wanted = json.dumps({"version": VERSION, "plan": asdict(plan)}, indent=2) + "\n"
+    """Write plan and stages into a new run's folder. Raises ValueError for a run that was begun with others: its
+    cohorts would be mixed with this plan's."""
+    calls = stages(Path("RUN"), plan)
+    wanted = json.dumps({"version": VERSION, "plan": asdict(plan), "stages": calls}, indent=2) + "\n"
     path = run / "plan.json"
     if path.exists() and path.read_text() == wanted:
         return

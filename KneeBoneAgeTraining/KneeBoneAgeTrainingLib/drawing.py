@@ -254,7 +254,7 @@ def posteriors(children: Sequence[Child]) -> np.ndarray:
         ages = np.array([child.chronological_age_months for child in some])
         for kind, known in enumerate((ages, None)):
             months, share = posterior(sex, maturities, keeper, known)
-            # Between the centres of two bins, so that the mean stays what it is.
+            # Between the centres of two bins: but for the youngest month the mean stays what it is.
             place = np.clip(months / MONTHS_MAX * POSTERIOR_BINS - 0.5, 0, POSTERIOR_BINS - 1)
             lower = np.minimum(place.astype(int), POSTERIOR_BINS - 2)
             binned = np.zeros((len(rows), POSTERIOR_BINS))

@@ -12,8 +12,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -21,16 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from KneeBoneAgeLib.network import UNKNOWN_SEX
-from KneeBoneAgeLib.physes import KNEE_PHYSES
 from KneeBoneAgeLib.readers import PointReader
 
 from .age_module import AgeModule, label_loss, masked_smooth_l1
-from .cached_views import CachedFeatures, perceptron_of
+from .cached_views import CachedFeatures, landmark_perceptron
 from .runs.loop import move_average
 
 log = logging.getLogger(__name__)
-
-REFINE_HIDDEN, MEASURE_FEATURES = 64, 192
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,8 @@ class HeadRecipe:
     """How the heads are learnt; chosen on crops that no test uses."""
 
     structure: tuple[float, ...] = (1.0, 0.3)
-    """`Jitter.with_structure` of each jittered view that is kept of a crop. With one view alone, the error on crops
-    learnt from was 1.2 times smaller than on others, with two and twice the crops still 1.1 times; the first teaches to
-    see through what real films show, the second to read closely what is plain to see."""
+    """`Jitter.with_structure` of each jittered view that is kept of a crop: the first teaches to see through what real
+    films show, the second to read closely what is plain to see."""
     steps: int = 1600
     batch: int = 256
     learning_rate: float = 2e-3
@@ -77,14 +73,15 @@ class Heads(nn.Module):
     def __init__(
         self, module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe, fresh: bool = True
     ) -> None:
-        """With first weights, but for what describes the landmarks, or, not `fresh`, with the module's own."""
+        """With first weights, but for what describes and what measures the landmarks, or, not `fresh`, with the
+        module's own. What measures them stays as it is."""
         super().__init__()
         torch.manual_seed(recipe.seed)
         own = copy.deepcopy(module).requires_grad_(True)
-        source = AgeModule(module.recipe, *_outputs(module)) if fresh else own
+        source = AgeModule(module.recipe, *module.outputs) if fresh else own
         network = source.network if fresh else source.averaged
         self.recipe, self.points = recipe, module.recipe.network.points
-        self.perceptron = perceptron_of(network)
+        self.perceptron = landmark_perceptron(network)
         points = own.averaged.point_reader
         self.close = points.close if points is not None else None
         self.measure = points.measure.requires_grad_(False) if points is not None and points.measure else None
@@ -141,7 +138,7 @@ class Heads(nn.Module):
         for linear, mean, scale in self._first_layers():
             _standardise(linear, mean, scale)
         for network in (module.network, module.averaged):
-            perceptron_of(network).load_state_dict(self.perceptron.state_dict())
+            landmark_perceptron(network).load_state_dict(self.perceptron.state_dict())
             reader = network.point_reader
             for mine, its in (
                 (self.close, reader.close if reader is not None else None),
@@ -161,10 +158,6 @@ class Heads(nn.Module):
         yield self.perceptron[0], self.mean[count:], self.scale[count:]
         for linear in (self.head.linear, self.indicator_head, self.maturity_head):
             yield linear, self.mean[:count], self.scale[:count]
-
-
-def _outputs(module: AgeModule) -> tuple[int, int]:
-    return module.indicator_head.out_features, module.maturity_head.out_features // 2
 
 
 def _standardise(linear: nn.Module, mean: Tensor, scale: Tensor) -> None:
@@ -190,39 +183,6 @@ def _batches(cached: CachedFeatures, recipe: HeadRecipe) -> Iterator[CachedFeatu
         yield cached.take(torch.randint(len(cached.base), (recipe.batch,), generator=draw))
 
 
-def with_close_readers(
-    module: AgeModule,
-    physes: Sequence[Sequence[int]] = KNEE_PHYSES,
-    refine_hidden: int = REFINE_HIDDEN,
-    measure_features: int = MEASURE_FEATURES,
-) -> AgeModule:
-    """The same module with a reader of the physes, a refinement of the landmarks (0 units: without) instead of the
-    correction by what describes them, and a perceptron that measures them (0 features: without), that have learnt
-    nothing yet; the other weights are taken over.
-
-    Raises ValueError for a network that finds fewer landmarks than the physes need."""
-    network = module.recipe.network
-    if network.points <= max(max(physis) for physis in physes):
-        raise ValueError(
-            f"a network of {network.points} landmarks does not find those of the physes {physes}"
-        )
-    looked_at = tuple(tuple(physis) for physis in physes)
-    wider = replace(network, physes=looked_at, refine_hidden=refine_hidden, measure_features=measure_features)
-    torch.manual_seed(module.recipe.seed)
-    grown = AgeModule(replace(module.recipe, network=wider), *_outputs(module))
-    state = grown.state_dict()
-    for name, old in module.state_dict().items():
-        if state[name].shape == old.shape:
-            state[name] = old
-        elif "point_reader.close." in name:  # what corrected comes first
-            state[name] = old[..., -state[name].shape[-1] :]
-        else:  # a layer that reads all features: it is blind to the new ones
-            state[name] = torch.zeros_like(state[name])
-            state[name][:, : old.shape[1]] = old
-    grown.load_state_dict(state)
-    return grown
-
-
 def learn_measures(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe) -> None:
     """Learn what measures the landmarks, in both networks of a module, by indicators and maturities alone: first and
     by itself, since beside other readers it learns breadths only half as exactly."""
@@ -235,7 +195,7 @@ def learn_measures(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe
     for layer in measure:
         if isinstance(layer, nn.Linear):
             layer.reset_parameters()
-    indicators, maturities = _outputs(module)
+    indicators, maturities = module.outputs
     readout = nn.Linear(module.recipe.network.measure_features, indicators + 2 * maturities)
     learner = nn.Sequential(measure, nn.ReLU(), readout)
     placed = PointReader.placed(cached.read, module.recipe.network.points)
@@ -268,9 +228,16 @@ def learn_measures(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe
         measure.load_state_dict(learnt.state_dict())
 
 
-def _cross_entropy(told: Tensor, log_p: Tensor) -> Tensor:
-    """Of distributions (N, bins) that are told, NaN where they are not, and those that are found, (N,)."""
-    return -(torch.nan_to_num(told) * log_p).sum(-1)
+def _age_loss(log_p: Tensor, told: Tensor, labels: dict[str, Tensor]) -> Tensor:
+    """Of distributions (N, bins) that are found: cross-entropy with those that are told, and where these are NaN the
+    loss of the label, (N,). Raises ValueError where one is told over other bins than are found."""
+    of_label = label_loss(log_p, labels["label"], labels["label_sd"], labels["sex"])
+    known = torch.isfinite(told).all(1)
+    if not known.any():
+        return of_label
+    if told.shape != log_p.shape:
+        raise ValueError(f"a posterior over {told.shape[1]} bins cannot teach a network of {log_p.shape[1]}")
+    return torch.where(known, -(torch.nan_to_num(told) * log_p).sum(-1), of_label)
 
 
 def learn_heads(
@@ -300,10 +267,7 @@ def learn_heads(
         loss = recipe.indicator_weight * masked_smooth_l1(indicators, labels["indicators"])
         for age, told in zip(ages, labels["posterior"].unbind(1), strict=True):
             log_p = prior.log_posterior(likelihood, sex, age)
-            each = label_loss(log_p, labels["label"], labels["label_sd"], labels["sex"])
-            loss = (
-                loss + torch.where(torch.isfinite(told).all(1), _cross_entropy(told, log_p), each).mean() / 2
-            )
+            loss = loss + _age_loss(log_p, told, labels).mean() / 2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from KneeBoneAgeLib.network import AgeNetwork
+from KneeBoneAgeLib.physes import KNEE_PHYSES
 from KneeBoneAgeLib.readers import CloseLook
 
 from .age_module import AgeModule
@@ -26,6 +28,9 @@ from .crop_cache import CropCache
 from .recipe import TRUE_SD_MONTHS
 
 log = logging.getLogger(__name__)
+
+REFINE_HIDDEN, MEASURE_FEATURES = 64, 192
+"""Units of each landmark's refinement; features that are measured between the landmarks."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,41 @@ def refinement_of(network: AgeNetwork) -> CloseLook:
     if reader is None or reader.refine is None:
         raise ValueError("a network without `refine_hidden` units has no landmarks to refine")
     return reader.refine
+
+
+def with_refined_landmarks(
+    module: AgeModule,
+    physes: Sequence[Sequence[int]] = KNEE_PHYSES,
+    refine_hidden: int = REFINE_HIDDEN,
+    measure_features: int = MEASURE_FEATURES,
+) -> AgeModule:
+    """The same module with a reader of the physes, a refinement of the landmarks (0 units: without) instead of the
+    correction by what describes them, and a perceptron that measures them (0 features: without), that have learnt
+    nothing yet; the other weights are taken over.
+
+    Raises ValueError for a network that finds fewer landmarks than the physes need, or reads physes already."""
+    network = module.recipe.network
+    if network.physes:
+        raise ValueError("this network reads its physes already: its features would change places")
+    if network.points <= max(max(physis) for physis in physes):
+        raise ValueError(
+            f"a network of {network.points} landmarks does not find those of the physes {physes}"
+        )
+    looked_at = tuple(tuple(physis) for physis in physes)
+    wider = replace(network, physes=looked_at, refine_hidden=refine_hidden, measure_features=measure_features)
+    torch.manual_seed(module.recipe.seed)
+    grown = AgeModule(replace(module.recipe, network=wider), *module.outputs)
+    state = grown.state_dict()
+    for name, old in module.state_dict().items():
+        if state[name].shape == old.shape:
+            state[name] = old
+        elif "point_reader.close." in name:  # what corrected comes first
+            state[name] = old[..., -state[name].shape[-1] :]
+        else:  # a layer that reads all features: it is blind to the new ones
+            state[name] = torch.zeros_like(state[name])
+            state[name][:, : old.shape[1]] = old
+    grown.load_state_dict(state)
+    return grown
 
 
 def learn_landmarks(module: AgeModule, windows: Windows, recipe: LandmarkRecipe | None = None) -> None:

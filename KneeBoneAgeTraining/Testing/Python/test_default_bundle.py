@@ -18,13 +18,18 @@ def test_every_stage_finds_what_it_reads_made_before(tmp_path):
     assert len(set(names)) == len(names)
     for earlier, later in (
         ("pretrain", "refine"),
-        ("refine", "views-0"),
+        ("refine", "landmarks"),
+        ("landmarks", "views-0"),
+        ("landmarks", "fold-views"),
         ("views-1", "heads"),
         ("heads", "fold-0"),
         ("fold-views", "fold-0"),
         ("fold-4", "calibrate"),
     ):
         assert names.index(earlier) < names.index(later)
+    drawn = [call for calls in stages(tmp_path) for name, call in calls if name.startswith("refining-")]
+    assert len(drawn) == len(PLAN.refining)
+    assert all("--oracle" in call for call in drawn)  # without, only the bone age that a child has is learnt
     read = {value for calls in stages(tmp_path) for _, call in calls for value in call}
     for cohort in PLAN.refining:
         assert str(tmp_path / "refining" / str(cohort.seed)) in read

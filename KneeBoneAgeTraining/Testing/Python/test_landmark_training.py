@@ -1,5 +1,6 @@
 """Landmarks put right by the picture's pixels."""
 
+import copy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_misplaced_landmarks_are_brought_to_the_edges_of_the_bars(cache):
             for _ in range(PointReader.REFINED):
                 places = places + refine(window, places)[0]
                 off.append((places[:, :2] - true)[within][..., 0].abs().mean() / pitch)
+            image = cut_out(cache.images(ROWS), TINY.network.image_size)
+            seen = network.see(image)[1].places
+            rough = copy.deepcopy(network)
+            rough.point_reader.refine.out.zero_()
+            rough.point_reader.refine.out_bias.zero_()
+            expected = rough.see(image)[1].places / field
+            for _ in range(PointReader.REFINED):
+                expected = expected + refine(window, expected)[0]
+        torch.testing.assert_close(seen, expected * field, atol=5e-3, rtol=0)
         assert off[1] < 0.6 * off[0]
         assert off[3] < off[1]
 
