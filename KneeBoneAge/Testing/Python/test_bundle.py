@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 
 import pytest
 
@@ -17,10 +18,12 @@ from KneeBoneAgeLib.bundle import (
     TrainingData,
     card,
     current_preprocessing,
+    default_bundle_path,
     load_bundle,
     write_bundle,
 )
 from KneeBoneAgeLib.errors import BundleError
+from KneeBoneAgeLib.estimator import Estimator
 
 torch = pytest.importorskip("torch")
 
@@ -248,3 +251,14 @@ def test_the_bundle_that_ships_has_at_most_40_megabytes_and_nothing_beside_what_
     files = list(bundle.folder.iterdir())
     assert {file.name for file in files} == {bundles.MANIFEST_NAME, *bundle.manifest.files}
     assert sum(file.stat().st_size for file in files) <= 40e6
+
+
+def test_a_network_of_another_version_is_told(tmp_path):
+    if not (default_bundle_path() / "bundle.json").is_file():
+        pytest.skip("the bundle that ships is not here")
+    folder = shutil.copytree(default_bundle_path(), tmp_path / "copy")
+    edit(folder, lambda facts: facts["architecture"]["network"].update(patella_features=24))
+    with pytest.raises(
+        BundleError, match="copy: a network that this version does not know.*patella_features"
+    ):
+        Estimator.load(folder)

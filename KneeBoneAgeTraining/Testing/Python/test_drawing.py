@@ -1,6 +1,7 @@
 """Cohorts of drawn crops."""
 
 import numpy as np
+import pytest
 
 from KneeBoneAgeTrainingLib import drawing
 from KneeBoneAgeTrainingLib.crop_cache import CropCache, CropLabels
@@ -32,3 +33,13 @@ def test_what_the_oracle_says_is_kept_with_the_crops_when_it_is_asked(tmp_path, 
     with_age, without = (share @ months).T
     for found, oracle in ((with_age, labels.oracle_months), (without, labels.oracle_no_age_months)):
         assert np.abs(found - oracle)[oracle > 4].max() < 0.1
+
+
+def test_crops_that_were_drawn_before_something_was_told_of_them_are_refused(tmp_path, monkeypatch):
+    labels_of(tmp_path, monkeypatch)
+    path = tmp_path / "labels-0000.npz"
+    with np.load(path) as arrays:
+        kept = {name: arrays[name] for name in arrays if name != "posterior"}
+    np.savez(path, **kept)
+    with pytest.raises(ValueError, match="images-0000.npy: its labels do not tell the posterior; draw"):
+        CropCache.load(tmp_path)

@@ -270,3 +270,20 @@ def test_the_folds_children_are_kept_with_what_readers_assigned(cache, module):
 def _after(network, read, strips):
     """What the perceptron and the reader of the physes say."""
     return torch.relu(network.point_reader.linear(read)), network.physis_reader.read_strips(strips.float())
+
+
+def test_a_pretraining_that_goes_on_keeps_its_prior_whatever_ages_it_is_shown(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "EVALUATED", 4)
+    recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=20)
+    labels = cache.labels
+    older = replace(labels, true_months=labels.true_months / 2, age_months=labels.age_months / 2)
+    others = CropCache([cache.images(np.arange(len(labels)))], older)
+    age_training.pretrain(tmp_path / "first", cache, recipe, None, None)
+    age_training.pretrain(tmp_path / "on", others, recipe, None, None, tmp_path / "first" / "pretrain")
+    age_training.pretrain(tmp_path / "new", others, recipe, None, None)
+    first, went_on, new = (
+        age_training.load_module(tmp_path / name / "pretrain").averaged.prior.marginal
+        for name in ("first", "on", "new")
+    )
+    assert torch.equal(first, went_on)
+    assert not torch.equal(first, new)
