@@ -1,6 +1,6 @@
 """What a bundle is worth, measured: on a phantom cohort never seen, and on real films as far as their truth goes.
 
-    python Testing/evaluate.py phantom --knees 474 --seed 90210 [--cohort DIR] [--others 60]
+    python Testing/evaluate.py phantom --knees 474 --seed 90210 [--cohort DIR] [--others 60] [--knees-csv OUT]
     python Testing/evaluate.py real ../shared/data/radiographs
 
 A phantom cohort is drawn into ``--cohort`` unless it is there. Figures go to standard output as one JSON object.
@@ -51,8 +51,8 @@ def ages(rows: list[dict[str, float]], column: str) -> dict[str, float]:
     return {k: round(float(v), 4) for k, v in found.items()}
 
 
-def phantom(estimator: Estimator, cohort: Path) -> dict[str, object]:
-    """Figures on a cohort that `kneeboneage phantom` has drawn."""
+def phantom(estimator: Estimator, cohort: Path, knees_csv: Path | None = None) -> dict[str, object]:
+    """Figures on a cohort that `kneeboneage phantom` has drawn; one row a knee that was found goes to ``knees_csv``."""
     with (cohort / "cohort.csv").open() as stream:
         table = list(csv.DictReader(stream))
     films: dict[str, list[dict[str, str]]] = {}
@@ -85,6 +85,8 @@ def phantom(estimator: Estimator, cohort: Path) -> dict[str, object]:
             )
             rows.append(
                 {
+                    "file": file,
+                    "knee_index": truth["knee_index"],
                     "true": float(truth["true_bone_age_months"]),
                     "assigned": float(truth["bone_age_months"]),
                     "estimate": best_number(knee),
@@ -100,6 +102,11 @@ def phantom(estimator: Estimator, cohort: Path) -> dict[str, object]:
                     "at_least": float(knee.at_least_months or 0.0),
                 }
             )
+    if knees_csv is not None:
+        with knees_csv.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]) if rows else ["file"])
+            writer.writeheader()
+            writer.writerows(rows)
     columns = ("estimate", "no_age", "oracle", "oracle_no_age", "chronological_age")
     errors = {c: ages(rows, c) for c in columns}
     immature = [r for r in rows if not r["mature"]]
@@ -176,18 +183,21 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=60)
     parser.add_argument("--seed", type=int, default=90210)
     parser.add_argument("--cohort", type=Path)
+    parser.add_argument("--knees-csv", type=Path, help="one row a knee that was found goes here (phantom)")
     given = parser.parse_args()
     estimator = Estimator.load(given.bundle)
     if given.kind == "real":
         if given.folder is None:
             parser.error("real: which folder?")
+        if given.knees_csv is not None:
+            parser.error("--knees-csv: only with phantom")
         json.dump(real(estimator, given.folder), sys.stdout, indent=1)
     else:
         with tempfile.TemporaryDirectory() as scratch:
             cohort = given.cohort or Path(scratch)
             if not (cohort / "cohort.csv").exists():
                 write_cohort(cohort, given.knees, given.seed, others=given.others)
-            json.dump(phantom(estimator, cohort), sys.stdout, indent=1)
+            json.dump(phantom(estimator, cohort, given.knees_csv), sys.stdout, indent=1)
     print()
 
 

@@ -1,4 +1,7 @@
-"""Refusals with the bundle that ships: squares that a person put on what is no frontal knee without implants."""
+"""With the bundle that ships: laterals that must not be cropped, and refusals of squares that a person put on what is
+no frontal knee without implants."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,3 +72,36 @@ def test_a_refused_knee_keeps_its_square_and_its_number_is_withheld(answers):
             assert (knee.bone_age_months, knee.interval_months, knee.mature) == (None, None, False)
             assert knee.withheld_bone_age_months > 0
             assert knee.crop.origin == "person"
+
+
+def test_small_childrens_knees_are_cropped_from_the_front_and_not_from_the_side():
+    estimator = Estimator.load(device="cpu")
+    count = 36
+    children = draw_children(count, 516, np.linspace(6, 72, count), with_oracle=False)
+    cropped = {lateral_film: 0, frontal_film: 0}
+    for number, child in enumerate(children):
+        for draw, more in ((lateral_film, {}), (frontal_film, {"kind": "single"})):
+            rng = np.random.default_rng((517, number, len(more)))
+            scene = draw(child.indicators, child.chronological_age_months, rng, pixels=900, **more)
+            picture = expose(scene, Look.draw(rng), rng)
+            cropped[draw] += bool(estimator.find(film_from_array(picture, bone_bright=True)).knees)
+    assert cropped[lateral_film] <= 1
+    assert cropped[frontal_film] >= count - 2
+
+
+def test_a_find_that_the_finder_is_unsure_of_must_look_like_a_knee_to_the_gate():
+    estimator = Estimator.load(device="cpu")
+    estimator.finder.config["confirm_threshold"] = 1.01
+    (child,) = draw_children(1, 518, np.array([120.0]), with_oracle=False)
+    scene = frontal_film(child.indicators, 120.0, np.random.default_rng(518), "single", pixels=PIXELS)
+    picture = expose(
+        scene, Look.draw(np.random.default_rng(518)).without_hardware(), np.random.default_rng(1)
+    )
+    film = film_from_array(picture, bone_bright=True)
+    assert len(estimator.find(film).knees) == 1
+    estimator.gate = replace(estimator.gate, threshold=np.array([99.0, 1.0], np.float32))
+    finding = estimator.find(film)
+    assert (len(finding.knees), estimator.estimate(film).knees) == (0, ())
+    assert "not a frontal knee" in finding.reason
+    estimator.finder.config["confirm_threshold"] = 0.0
+    assert [knee.status for knee in estimator.estimate(film).knees] == ["refused"]

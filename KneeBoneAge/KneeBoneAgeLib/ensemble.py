@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from .network import AgeNetwork, log_posterior
 from .stacked import Block, Reduction, alike, can_stack_block, can_stack_reduction, product_of
-from .stacked_readers import MapReaders, PointReaders, can_stack_readers, level, read_physes
+from .stacked_readers import MapReaders, PointReaders, RegionReaders, can_stack_readers, level
 
-PARTS = frozenset(["backbone", "map_reader", "point_reader", "physis_reader", "pixels", "head", "prior"])
+PARTS = frozenset(["backbone", "map_reader", "point_reader", "region_reader", "pixels", "head", "prior"])
 """Parts of a fold that are known here; a fold with another one is never stacked without it."""
 
 Step = Callable[[Tensor], Tensor]
@@ -46,7 +46,8 @@ def can_stack(fold: AgeNetwork) -> bool:
 
 
 class Ensemble:
-    """Folds of one architecture as one function of the crops, sex and age. It holds copies of their weights.
+    """Folds of one architecture as one function of the crops, sex and age. What it has stacked are copies: weights that
+    change later may not reach it.
 
     `shared` is how many first stages they have alike, which are computed once; None where the folds run one by one.
     """
@@ -66,6 +67,8 @@ class Ensemble:
             self.maps = MapReaders(maps) if maps else None
             one_backbone = self.shared == len(stages)
             self.points = PointReaders(points, one_backbone) if points else None
+            regions = [fold.region_reader for fold in folds if fold.region_reader is not None]
+            self.regions = RegionReaders(regions) if regions else None
             self.head = product_of([fold.head.linear for fold in folds])
         self.priors = [fold.prior for fold in folds]
         if alike(self.priors):
@@ -116,9 +119,8 @@ class Ensemble:
             field = window.shape[-1] / images.shape[-1]
             read, places = self.points(window, levels, field)
             features.append(read)
-            physes = [fold.physis_reader for fold in self.folds if fold.physis_reader is not None]
-            if physes:
-                features.append(read_physes(physes, window, places, field))
+            if self.regions is not None:
+                features.append(self.regions(window, places, field))
         return torch.cat(features, -1)
 
     @staticmethod

@@ -120,8 +120,14 @@ class Estimator:
         return cls(load_bundle(path), device)
 
     def find(self, film: Film) -> Finding:
-        """The frontal knees of a film, or the reason why there is none."""
-        return self.finder.find(film)
+        """The frontal knees of a film, or the reason why there is none. What the finder is unsure of must look like a
+        knee to the gate too."""
+        gate = self.gate
+        if gate is None:
+            return self.finder.find(film)
+        return self.finder.find(
+            film, lambda crops: [answer.accepted for answer in gate.answer(self.look(film, crops)[1])]
+        )
 
     def estimate(self, film: Film, crops: Sequence[KneeCrop] | None = None) -> FilmEstimate:
         """Bone age of each knee.
@@ -219,7 +225,7 @@ class Estimator:
     def _network_config(self) -> AgeNetworkConfig:
         try:
             return AgeNetworkConfig.from_json(self.bundle.manifest.architecture.network.model_dump())
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise BundleError(
                 f"{self.bundle.folder}: a network that this version does not know ({error}); update KneeBoneAge, or "
                 "export the bundle again"

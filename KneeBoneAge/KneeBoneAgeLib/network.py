@@ -16,8 +16,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from .physes import PhysisReader
 from .readers import MapReader, PointReader, Points
+from .regions import POINTS_NEEDED, RegionReader
 
 FEMALE, MALE, UNKNOWN_SEX = 0, 1, 2
 MONTHS_MAX = 240.0
@@ -40,8 +40,7 @@ class AgeNetworkConfig:
     `point_features` and `point_hidden` (0: a linear layer) size their reader, `close_hidden` what it reads of the
     picture's own pixels around each landmark (0: nothing), `refine_hidden` what refines the landmarks by these pixels
     (0: what reads them corrects the landmarks, once), `measure_features` what is read of where they lie alone (0: they
-    are not measured apart). `physes` are the landmarks of each physis that is looked at closely (none: none is),
-    `physis_features` what is read of each.
+    are not measured apart), `region_features` what is read of each region that is looked at closely (0: none is).
     """
 
     backbone: str = "convnext_atto"
@@ -64,19 +63,20 @@ class AgeNetworkConfig:
     close_hidden: int = 24
     refine_hidden: int = 0
     measure_features: int = 0
-    physes: tuple[tuple[int, ...], ...] = ()
-    physis_features: int = 32
+    region_features: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        physes = [list(physis) for physis in self.physes]
-        return {**asdict(self), "map_channels": list(self.map_channels), "physes": physes}
+        return {**asdict(self), "map_channels": list(self.map_channels)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> AgeNetworkConfig:
-        """What `to_json` gave; a part that is not named is one that this network does not have."""
+        """What `to_json` gave; a part that is not named is one that this network does not have. Raises ValueError or
+        TypeError for a network with parts that are not known (any more)."""
         absent = {"map_channels": (), "points": 0, "field": 1.0, "point_hidden": 0, "close_hidden": 0}
         known = {**absent, **values}
-        known["physes"] = tuple(tuple(physis) for physis in known.get("physes", ()))
+        known.pop("physis_features", None)
+        if known.pop("physes", ()):
+            raise ValueError("it reads strips along the physes, which are now parts of regions")
         return cls(**{**known, "map_channels": tuple(known["map_channels"])})
 
 
@@ -238,10 +238,12 @@ class AgeNetwork(nn.Module):
         ) if config.points else None  # fmt: skip
         self.feature_count += config.map_features * bool(config.map_channels)
         self.feature_count += (config.point_features + config.measure_features) * bool(config.points)
-        self.physis_reader = None
-        if config.points and config.physes:
-            self.physis_reader = PhysisReader(config.physes, config.physis_features)
-            self.feature_count += config.physis_features * len(config.physes)
+        self.region_reader = None
+        if config.region_features:
+            if config.points < POINTS_NEEDED:
+                raise ValueError(f"a network of {config.points} landmarks: the regions need {POINTS_NEEDED}")
+            self.region_reader = RegionReader(config.region_features)
+            self.feature_count += self.region_reader.feature_count
         self.pixels = (
             nn.Identity()
         )  # what the readers look at beside the maps: a place to explain the number by
@@ -253,7 +255,8 @@ class AgeNetwork(nn.Module):
         return round(self.config.field * side)
 
     def features(self, image: Tensor) -> Tensor:
-        """Normalised crops (B, 1, S, S) → pooled features, what was read place by place and at landmarks, (B, F)."""
+        """Normalised crops (B, 1, S, S) → pooled features, what was read place by place, at landmarks and of regions,
+        (B, F)."""
         return self.see(image)[0]
 
     def see(self, image: Tensor) -> tuple[Tensor, Points | None]:
@@ -266,8 +269,8 @@ class AgeNetwork(nn.Module):
         if self.point_reader is not None:
             read, points = self.point_reader(pixels, maps, window.shape[-1] / image.shape[-1])
             features.append(read)
-        if self.physis_reader is not None and points is not None:
-            features.append(self.physis_reader(pixels, points.places, window.shape[-1] / image.shape[-1]))
+        if self.region_reader is not None and points is not None:
+            features.append(self.region_reader(pixels, points.places, window.shape[-1] / image.shape[-1]))
         return torch.cat(features, dim=1), points
 
     def window(self, image: Tensor) -> Tensor:

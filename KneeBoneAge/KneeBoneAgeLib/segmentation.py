@@ -8,7 +8,7 @@ centre, width, axis and side. Heat-map, offset and log width decide; the bone la
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -167,8 +167,14 @@ class KneeFinder:
         network.to(self.device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def find(self, film: Film) -> Finding:
-        """The frontal knees of a film, or the reason why there is none."""
+    def find(
+        self, film: Film, confirm: Callable[[Sequence[KneeCrop]], Sequence[bool]] | None = None
+    ) -> Finding:
+        """The frontal knees of a film, or the reason why there is none.
+
+        ``confirm`` is asked of crops whose confidence is below the config's `confirm_threshold` whether each shows a
+        knee; those that do not are left out.
+        """
         reason = self._unsuitable(film)
         if reason:
             return Finding((), reason)
@@ -190,6 +196,11 @@ class KneeFinder:
             ],
             self.config["most_knees"],
         )
+        doubtful = [crop for crop in sure if crop.confidence < self.config["confirm_threshold"]]
+        if confirm is not None and doubtful:
+            shown = zip(doubtful, confirm(doubtful), strict=True)
+            false_finds = [crop for crop, is_knee in shown if not is_knee]
+            sure = [crop for crop in sure if not any(crop is one for one in false_finds)]
         if not sure:
             return Finding(
                 (),

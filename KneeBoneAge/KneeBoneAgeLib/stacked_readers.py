@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .physes import PhysisReader
 from .readers import CloseLook, MapReader, PointReader, cell_centres
+from .regions import RegionReader
 from .stacked import alike, normed_product_of, perceptron_of
 
 NORM_EPS = 1e-5
@@ -154,15 +154,19 @@ class CloseLooks:
         return CloseLook.read(out, window.shape[-1], self.described)
 
 
-def read_physes(readers: Sequence[PhysisReader], window: Tensor, places: Tensor, field: float) -> Tensor:
-    """`PhysisReader` of each network: window (B, 1, W, W) and landmarks (K or 1, B, P, 2) → features (K, B, F).
+class RegionReaders:
+    """`RegionReader` of each network; those that are alike, of networks that find the same landmarks, read once."""
 
-    The strips of all networks are cut at once.
-    """
-    windows = window.repeat(len(places), 1, 1, 1)
-    strips = readers[0].strips(windows, places.flatten(0, 1), field).unflatten(0, places.shape[:2])
-    strips = strips.expand(len(readers), *strips.shape[1:])
-    return torch.stack([reader.read_strips(its) for reader, its in zip(readers, strips, strict=True)])
+    def __init__(self, readers: Sequence[RegionReader]) -> None:
+        self.readers, self.alike = list(readers), alike(readers)
+
+    def __call__(self, window: Tensor, places: Tensor, field: float) -> Tensor:
+        """Window (B, 1, W, W) of `field` crops and landmarks (K or 1, B, P, 2) → features (K, B, F)."""
+        networks = len(self.readers)
+        if self.alike and len(places) == 1:
+            return self.readers[0](window, places[0], field).expand(networks, -1, -1)
+        where = places.expand(networks, *places.shape[1:])
+        return torch.stack([one(window, its, field) for one, its in zip(self.readers, where, strict=True)])
 
 
 def _through(steps: Sequence[Callable[[Tensor], Tensor]], given: Tensor) -> Tensor:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +17,7 @@ from KneeBoneAgeLib.network import MONTHS_MAX, UNKNOWN_SEX, AgeNetwork, Points, 
 
 from .recipe import TRUE_SD_MONTHS, Recipe
 from .runs.loop import move_average, pace, weight_groups
+from .runs.weights import save_state
 
 ATLAS_END_MONTHS = (216.0, 228.0)
 """Bone age at which a hand atlas ends, girls and boys: a reader cannot assign more."""
@@ -43,11 +46,20 @@ def label_loss(log_p: Tensor, label: Tensor, sd: Tensor, sex: Tensor) -> Tensor:
     return -torch.logsumexp(log_p + kernel, dim=-1)
 
 
-def masked_smooth_l1(predicted: Tensor, target: Tensor) -> Tensor:
-    """Smooth L1 over the entries whose target is not NaN; 0 where there is none."""
-    known = torch.isfinite(target)
+def of_own_sex(said: Tensor, sex: Tensor, outputs: tuple[int, int]) -> Tensor:
+    """I indicators and the M maturities of girls and of boys, (B, I + 2 · M), `outputs` (I, M), sex (B,) 0 F, 1 M →
+    indicators and the maturities of one's own sex, (B, I + M)."""
+    indicators, maturities = outputs
+    either = said[:, indicators:].unflatten(1, (2, maturities))
+    own = either[torch.arange(len(sex), device=sex.device), sex.clamp(max=1)]
+    return torch.cat([said[:, :indicators], own], dim=1)
+
+
+def masked_smooth_l1(predicted: Tensor, target: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+    """Smooth L1 over the entries whose target is not NaN, each counting by its `weight`; 0 where there is none."""
+    known = torch.isfinite(target) * weight
     error = functional.smooth_l1_loss(predicted, torch.nan_to_num(target), reduction="none", beta=0.1)
-    return (error * known).sum() / known.sum().clamp(min=1)
+    return (error * known).sum() / known.sum().clamp(min=1e-6)
 
 
 def point_loss(points: Points, landmarks: Tensor, field: float) -> Tensor:
@@ -131,9 +143,9 @@ class AgeModule(lightning.LightningModule):
 
     def read_indicators(self, features: Tensor, sex: Tensor) -> Tensor:
         """Features (B, F), sex (B,) 0 F, 1 M → indicators and, of that sex, maturities, (B, I + M)."""
-        either = self.maturity_head(features).view(len(features), 2, -1)
-        own = either[torch.arange(len(sex), device=sex.device), sex.clamp(max=1)]
-        return torch.cat([self.indicator_head(features), own], dim=1)
+        return of_own_sex(
+            torch.cat([self.indicator_head(features), self.maturity_head(features)], 1), sex, self.outputs
+        )
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of a batch: age with and without chronological age, indicators, knee or not; their sum."""
@@ -191,3 +203,19 @@ class AgeModule(lightning.LightningModule):
             optimizer, lambda step: pace(step, recipe.steps, recipe.warm_up, 0.01)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def load_module(folder: Path) -> AgeModule:
+    """The finished module of a run's folder."""
+    state = load_file(folder / "module.safetensors")
+    indicators, clocks = (len(state[f"{name}_head.bias"]) for name in ("indicator", "maturity"))
+    module = AgeModule(Recipe.load(folder / "recipe.json"), indicators, clocks // 2)
+    module.load_state_dict(state)
+    return module
+
+
+def save_module(folder: Path, module: AgeModule) -> None:
+    """The inverse of `load_module`."""
+    folder.mkdir(exist_ok=True)
+    module.recipe.save(folder / "recipe.json")
+    save_state(folder / "module.safetensors", module)

@@ -1,15 +1,16 @@
-"""Train the age networks: pretraining on one cohort, landmarks and heads again, folds on another, calibration, gate.
+"""Train the age networks: pretraining on one cohort, close readers and heads, folds on another, calibration, gate.
 
     python -m KneeBoneAgeTrainingLib.age_training pretrain --run RUN --cache A --minutes 30
     python -m KneeBoneAgeTrainingLib.age_training landmarks --run RUN --cache A
+    python -m KneeBoneAgeTrainingLib.age_training regions  --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training views 0  --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training heads    --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training fold-views 0 --run RUN --cache B
     python -m KneeBoneAgeTrainingLib.age_training fold 0   --run RUN --cache B
     python -m KneeBoneAgeTrainingLib.age_training calibrate --run RUN --cache B
 
-A part that was stopped goes on from its last epoch when the same line is typed again; a finished one is
-skipped.
+When the same line is typed again, a finished part is skipped, and pretraining or a fold of a whole network that was
+stopped goes on from its last epoch; the other parts, of minutes each, begin again.
 """
 
 from __future__ import annotations
@@ -29,16 +30,25 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from . import batches
-from .age_module import AgeModule
+from .age_module import AgeModule, load_module
 from .batches import Batches, Data, Part, knees_apart, parts_of
-from .cached_views import cache_features, joined, load_views, save_views
+from .between_stages import (
+    FULL_VIEW,
+    HEADS,
+    LANDMARKS,
+    REGIONS,
+    keep_views,
+    refine_landmarks,
+    renew_heads,
+    teach_regions,
+    views_file,
+)
+from .cached_views import joined, load_views
 from .crop_cache import KNEE, CropCache
 from .folds import FOLDS, assign_folds
 from .head_training import HeadRecipe, learn_heads
-from .landmark_training import LandmarkRecipe, jittered_windows, learn_landmarks, with_refined_landmarks
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
 from .recipe import Recipe
@@ -46,18 +56,8 @@ from .runs.weights import save_state
 
 log = logging.getLogger(__name__)
 
-LANDMARKS, HEADS = "landmarks", "heads"
 FOLD_HEADS = HeadRecipe(steps=200, learning_rate=1e-3, ema_decay=0.98, seed=101)
 """How a fold's heads go on from those of all; a fold's number is added to the seed."""
-
-
-FULL_VIEW = 0
-"""Number of the view with all structure of `HeadRecipe.structure`."""
-
-
-def views_file(number: int, of_folds: bool = False) -> str:
-    """Name of the file of one view of all crops that the heads learn from, or of those of the folds."""
-    return f"{'fold-' if of_folds else ''}views-{number}.safetensors"
 
 
 class _LookAfterEpoch(lightning.Callback):
@@ -161,15 +161,6 @@ def new_module(recipe: Recipe, parts: Sequence[Part]) -> AgeModule:
     return AgeModule(recipe, labels.indicators.shape[1], labels.maturities.shape[1])
 
 
-def load_module(folder: Path) -> AgeModule:
-    """The finished module of a run's folder."""
-    state = load_file(folder / "module.safetensors")
-    indicators, clocks = (len(state[f"{name}_head.bias"]) for name in ("indicator", "maturity"))
-    module = AgeModule(Recipe.load(folder / "recipe.json"), indicators, clocks // 2)
-    module.load_state_dict(state)
-    return module
-
-
 def pretrain(
     run: Path,
     cache: CropCache,
@@ -206,46 +197,6 @@ def pretrain(
         log.info("prior from %d knees: %.3f nats", len(knees), loss)
     train(module, parts, folder, (cache, held_out))
     save_state(folder / "module.safetensors", module)
-
-
-def refine_landmarks(run: Path, cache: CropCache) -> None:
-    """Between the stages: the pretrained network with a reader of the physes and landmarks that are refined."""
-    folder = run / LANDMARKS
-    if (folder / "module.safetensors").exists():
-        return
-    module, recipe = with_refined_landmarks(load_module(run / "pretrain")), LandmarkRecipe()
-    learn_landmarks(module, jittered_windows(module, cache, knees_apart(cache)[0], recipe), recipe)
-    _save_module(folder, module)
-
-
-def _save_module(folder: Path, module: AgeModule) -> None:
-    folder.mkdir(exist_ok=True)
-    module.recipe.save(folder / "recipe.json")
-    save_state(folder / "module.safetensors", module)
-
-
-def keep_views(run: Path, cache: CropCache, number: int, of_folds: bool = False) -> None:
-    """Between the stages: what the network with refined landmarks sees of one jittered view of knees
-    (`cached_views`); `number` decides which view. Of the folds' knees all are kept, with their assigned bone age, else
-    those that pretraining learnt from, with the true one."""
-    path = run / views_file(number, of_folds)
-    if path.exists():
-        return
-    module = load_module(run / LANDMARKS)
-    rows = np.flatnonzero(cache.labels.kind == KNEE) if of_folds else knees_apart(cache)[0]
-    label = "assigned" if of_folds else "true"
-    seed, structure = module.recipe.seed + number + 100 * of_folds, HeadRecipe().structure[number]
-    save_views(path, cache_features(module, cache, rows, seed, structure, label))
-
-
-def renew_heads(run: Path) -> None:
-    """The heads that all folds start from, learnt from those views from first weights."""
-    folder = run / HEADS
-    if (folder / "module.safetensors").exists():
-        return
-    module, views = load_module(run / LANDMARKS), range(HeadRecipe().views)
-    learn_heads(module, joined([load_views(run / views_file(number)) for number in views]), HeadRecipe())
-    _save_module(folder, module)
 
 
 def learn_fold(run: Path, fold: int, cache: CropCache) -> None:
@@ -325,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None
     )
     parser.add_argument(
-        "part", choices=["pretrain", LANDMARKS, "views", HEADS, "fold-views", "fold", "calibrate"]
+        "part", choices=["pretrain", LANDMARKS, REGIONS, "views", HEADS, "fold-views", "fold", "calibrate"]
     )
     parser.add_argument("number", type=int, nargs="?", choices=range(FOLDS), help="of the fold or view")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
@@ -359,6 +310,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given.part == LANDMARKS:
         refine_landmarks(given.run, cache)
+        return
+    if given.part == REGIONS:
+        teach_regions(given.run, cache)
         return
     if given.part in ("views", "fold-views"):
         if given.number not in range(HeadRecipe().views):

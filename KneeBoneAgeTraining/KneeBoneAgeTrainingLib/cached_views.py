@@ -24,13 +24,13 @@ class CachedFeatures:
     """What is known of N views; what a network does not look at has no entries.
 
     `base` (N, A): the features that stay as they are. `read` (N, R): what the perceptron reads at the landmarks.
-    `patches` (N, P, X) float16: the pixels there. `strips` (N, K, D, L) float16: the physes. `labels`: the other
+    `patches` (N, P, X) float16: the pixels there. `regions` (N, F): what is read of the regions. `labels`: the other
     entries of `batches.rows_of`."""
 
     base: Tensor
     read: Tensor
     patches: Tensor
-    strips: Tensor
+    regions: Tensor
     labels: dict[str, Tensor]
 
     def take(self, rows: Tensor) -> CachedFeatures:
@@ -59,7 +59,7 @@ def cache_features(
     learnt here."""
     network = module.averaged.eval()
     recipe = replace(module.recipe, label=label, jitter=module.recipe.jitter.with_structure(structure))
-    first, physes = landmark_perceptron(network)[0], network.physis_reader
+    first, reader = landmark_perceptron(network)[0], network.region_reader
     close = network.point_reader.close if network.point_reader is not None else None
     if close is not None and network.config.refine_hidden == 0:
         raise ValueError("the landmarks of this network are not refined: `age_training landmarks` first")
@@ -76,13 +76,13 @@ def cache_features(
             assert points is not None  # of a network with a perceptron at its landmarks
             window, count = network.window(image), len(image)
             field, places = window.shape[-1] / image.shape[-1], points.places
-            patches, strips = torch.zeros(count, 0, 0), torch.zeros(count, 0, 0, 0)
+            patches, regions = torch.zeros(count, 0, 0), torch.zeros(count, 0)
             if close is not None:
                 patches = close.patches(window, places / field)
-            if physes is not None:
-                strips = physes.strips(window, places, field)
+            if reader is not None:
+                regions = features[:, network.feature_count - reader.feature_count :]
             base = features[:, : base_count(network)]
-            views.append(CachedFeatures(base, seen.pop(), patches.half(), strips.half(), drawn))
+            views.append(CachedFeatures(base, seen.pop(), patches.half(), regions, drawn))
     finally:
         hook.remove()
     return joined(views)
@@ -113,9 +113,9 @@ def load_views(path: Path) -> CachedFeatures:
 
 def base_count(network: AgeNetwork) -> int:
     """How many features come before those of the landmarks."""
-    config = network.config
-    close = config.physis_features * len(config.physes) if network.physis_reader is not None else 0
-    return network.feature_count - config.point_features - config.measure_features - close
+    config, reader = network.config, network.region_reader
+    regions = reader.feature_count if reader is not None else 0
+    return network.feature_count - config.point_features - config.measure_features - regions
 
 
 def landmark_perceptron(network: AgeNetwork) -> nn.Sequential:

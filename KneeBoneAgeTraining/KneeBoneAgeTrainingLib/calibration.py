@@ -14,8 +14,7 @@ from safetensors.numpy import save_file
 from KneeBoneAgeLib.intervals import Calibration, mean_months
 from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
 
-from .age_module import AgeModule
-from .age_training import load_module
+from .age_module import AgeModule, load_module
 from .closure_training import (
     LEAST_CLOSED,
     VIEWS,
@@ -27,13 +26,14 @@ from .closure_training import (
 from .crop_cache import KNEE, CropCache, CropLabels
 from .folds import FOLDS
 from .gate_training import fit_gate
-from .predicting import posterior, predict
+from .predicting import features_of_all, posterior
 
 log = logging.getLogger(__name__)
 
 KNOWN = {"sex_age": (True, True), "sex": (True, False), "age": (False, True), "none": (False, False)}
 """What is known beside the picture: sex, chronological age. Each case has its own calibration."""
-GATE_KNEES = 600
+GATE_KNEES = 1500
+"""So many knees at most, and so many other crops, are looked at for the gate; part of them sets its thresholds."""
 
 
 def as_known(labels: CropLabels, case: str) -> CropLabels:
@@ -127,7 +127,7 @@ def _train_closure(run: Path, modules: list[AgeModule], cache: CropCache) -> dic
     rows = np.concatenate([learnt, np.repeat(learnt[closed[learnt]], VIEWS - 1)])
     closure = fit_closure(jittered_features(modules, cache, rows, seed=11), closed[rows])
     save_file(closure.tensors(), run / "closure.safetensors")
-    called = closure.probability(np.stack([predict(m.averaged, cache, kept).features for m in modules])) > 0.5
+    called = closure.probability(features_of_all([m.averaged for m in modules], cache, kept)) > 0.5
     found = {
         "share of closed physes told": float(called[closed[kept]].mean()),
         "share of open physes called closed": float(called[~closed[kept]].mean()),
@@ -145,8 +145,7 @@ def _train_gate(run: Path, networks: list[AgeNetwork], cache: CropCache, negativ
     knees = np.flatnonzero(cache.labels.kind == KNEE)
     knees = np.random.default_rng(0).permutation(knees)[:GATE_KNEES]
     others = np.random.default_rng(1).permutation(others)[:GATE_KNEES]
-    near = np.stack([predict(network, cache, knees).features for network in networks])
-    far = np.stack([predict(network, source, others).features for network in networks])
+    near, far = features_of_all(networks, cache, knees), features_of_all(networks, source, others)
     learnt = len(others) * 4 // 5  # the rest is only counted
     gate = fit_gate(near, far[:, :learnt])
     save_file(gate.tensors(), run / "gate.safetensors")

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from KneeBoneAgeLib.closure import PhysisClosure
+from KneeBoneAgeLib.ensemble import Ensemble
 from KneeBoneAgeLib.phantom.maturation import Indicators
 
 from .age_module import AgeModule
 from .batches import Part, rows_of
 from .crop_cache import KNEE, CropCache, CropLabels
+from .predicting import seen_by_all
 from .recipe import TRUE_SD_MONTHS
 
 Floats = NDArray[np.floating]
@@ -56,11 +58,11 @@ def jittered_features(
     """Features (K, N, F) of the modules' averaged networks; all see the same jittered views."""
     rng = np.random.default_rng(seed)
     part = Part(cache, rows, 1.0, "true", TRUE_SD_MONTHS)
-    recipe = modules[0].recipe
+    recipe, ensemble = modules[0].recipe, Ensemble([module.averaged.eval() for module in modules])
     found = []
     for start in range(0, len(rows), batch):
         drawn = rows_of(part, rows[start : start + batch], recipe, rng, recipe.network.image_size)
-        found.append(torch.stack([module.averaged.eval().features(drawn["image"]) for module in modules]))
+        found.append(seen_by_all(ensemble, drawn["image"]))
     return torch.cat(found, dim=1).numpy()
 
 

@@ -18,11 +18,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from KneeBoneAgeLib.regions import KNEE_REGIONS
 from KneeBoneAgeLib.version import VERSION
 
-from .age_training import FULL_VIEW
+from .between_stages import FULL_VIEW
+from .drawing import CLOSEUP_KINDS, FINDER_KINDS
 from .folds import FOLDS
 from .head_training import HeadRecipe
+from .landmark_training import LandmarkRecipe
+from .region_training import RegionRecipe
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,16 @@ class Plan:
     """
 
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
-    refining: tuple[Cohort, ...] = (Cohort(12_000, 601), Cohort(15_000, 701, even_ages=True))
-    folds: tuple[Cohort, ...] = (Cohort(2_500, 606),)
-    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_000, 504))
-    finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3))
-    finder_minutes: float = 50.0
+    refining: tuple[Cohort, ...] = (
+        Cohort(12_000, 601),
+        Cohort(15_000, 701, even_ages=True),
+        Cohort(14_000, 801),
+        Cohort(10_000, 802, even_ages=True),
+    )
+    folds: tuple[Cohort, ...] = (Cohort(2_500, 607),)
+    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_500, 504, even_ages=True))
+    finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3), Cohort(8_000, 4))
+    finder_minutes: float = 60.0
     pretraining_steps: int = 1_700
     refining_steps: int = 4_000
 
@@ -111,6 +120,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     ]
     of_folds = ["--run", refined, "--cache", str(run / "folds")]
     folds = [(f"fold-{k}", [age, "fold", str(k), *of_folds]) for k in range(FOLDS)]
+    alone = ["--threads", "2"]
     kept = ["--run", refined, "--cache", str(run / "refining")]
     minutes = ["--minutes", str(plan.finder_minutes)]
     refining = ["--start", f"{ages}/pretrain", "--set", "small_share=0", "batch=16", "learning_rate=0.001"]
@@ -130,10 +140,11 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
             ),
         ],
         [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
-        [("landmarks", [age, "landmarks", *kept])],
+        [("landmarks", [age, "landmarks", *kept, *alone])],
+        [("regions", [age, "regions", *kept, *alone])],
         [(f"views-{k}", [age, "views", str(k), *kept]) for k in range(HeadRecipe().views)],
         [("fold-views", [age, "fold-views", str(FULL_VIEW), *of_folds])],
-        [("heads", [age, "heads", *kept])],
+        [("heads", [age, "heads", *kept, *alone])],
         *(folds[k : k + 2] for k in range(0, FOLDS, 2)),
         [learn("calibrate", "calibrate", refined, "folds", 1)],
     ]
@@ -143,7 +154,15 @@ def settle_plan(run: Path, plan: Plan = PLAN) -> None:
     """Write plan and stages into a new run's folder. Raises ValueError for a run that was begun with others: its
     cohorts would be mixed with this plan's."""
     calls = stages(Path("RUN"), plan)
-    wanted = json.dumps({"version": VERSION, "plan": asdict(plan), "stages": calls}, indent=2) + "\n"
+    known = {
+        "version": VERSION,
+        "plan": asdict(plan),
+        "stages": calls,
+        "recipes": [asdict(recipe()) for recipe in (LandmarkRecipe, RegionRecipe, HeadRecipe)],
+        "regions": [asdict(region) for region in KNEE_REGIONS],
+        "films": [FINDER_KINDS, CLOSEUP_KINDS],
+    }
+    wanted = json.dumps(known, indent=2) + "\n"
     path = run / "plan.json"
     if path.exists() and path.read_text() == wanted:
         return

@@ -31,10 +31,17 @@ VIEW_PX = 440
 """Pixels of the surroundings of a knee from which a training crop is cut (2.9 widths: 0.5 mm a pixel at 75 mm)."""
 
 FINDER_KINDS = {
-    "single": 0.27, "edge": 0.1, "bilateral": 0.1, "long": 0.05, "leg": 0.1,
-    "closeup": 0.14, "lateral": 0.1, "other": 0.13, "empty": 0.01,
+    "single": 0.25, "edge": 0.1, "bilateral": 0.09, "long": 0.05, "leg": 0.1,
+    "closeup": 0.18, "lateral": 0.1, "other": 0.12, "empty": 0.01,
 }  # fmt: skip
 """How often each kind of film is drawn for the finder; "closeup" is the surroundings of a knee or of a false find."""
+
+CLOSEUP_KINDS = {"single": 0.32, "edge": 0.08, "bilateral": 0.08, "leg": 0.1, "lateral": 0.3, "other": 0.12}
+"""How often a close-up is of each kind of film."""
+
+SMALL_CHILDREN, SMALL_CHILDRENS_LATERALS = 0.3, 0.5
+"""Share of children under six years on the finder's films, and on laterals: round ossification centres look much alike
+from the front and from the side."""
 
 
 @dataclass(frozen=True)
@@ -145,21 +152,17 @@ def _photograph(rng: np.random.Generator, size: int) -> np.ndarray:
 def finder_sample(rng: np.random.Generator, size: int = 192) -> FinderSample:
     """One film for the finder, of a random kind, child and look."""
     kind = str(rng.choice(list(FINDER_KINDS), p=list(FINDER_KINDS.values())))
-    age = rng.uniform(0, 72) if rng.random() < 0.3 else rng.uniform(60, 228) if rng.random() < 0.5 else 228.0
+    closeup = kind == "closeup"
+    if closeup:
+        kind = str(rng.choice(list(CLOSEUP_KINDS), p=list(CLOSEUP_KINDS.values())))
+    small = rng.random() < (SMALL_CHILDRENS_LATERALS if kind == "lateral" else SMALL_CHILDREN)
+    age = rng.uniform(0, 72) if small else rng.uniform(60, 228) if rng.random() < 0.5 else 228.0
     child = draw_children(
         1, int(rng.integers(2**31)), chronological_age_months=[min(age, 216.0)], with_oracle=False
     )[0]
     years = child.chronological_age_months / 12
-    drawn = int(size * rng.choice([1.0, 1.25, 1.5]))
-    closeup = kind == "closeup"
-    if closeup:
-        kind = str(
-            rng.choice(
-                ["single", "edge", "bilateral", "leg", "lateral", "other"], p=[0.4, 0.1, 0.1, 0.1, 0.15, 0.15]
-            )
-        )
-        drawn = int(size * 1.6)
-    if kind in ("lateral",):
+    drawn = int(size * 1.6) if closeup else int(size * rng.choice([1.0, 1.25, 1.5]))
+    if kind == "lateral":
         scene = lateral_film(child.indicators, child.chronological_age_months, rng, pixels=drawn)
     elif kind in ("other", "empty"):
         scene = other_film(rng, years, drawn, "empty" if kind == "empty" else None)
@@ -209,6 +212,13 @@ def _closeup(scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
         knee = scene.knees[rng.integers(len(scene.knees))]
         side = 4.0 * knee.width_px * np.exp(rng.normal(0, 0.15))
         x, y = np.array(knee.centre_px) + rng.normal(0, 0.2, 2) * knee.width_px
+    elif scene.kind == "lateral" and rng.random() < 0.7:
+        # The joint of a lateral knee: what the first look is likeliest to take for a frontal one.
+        leg = scene.legs[0]
+        width = scene.unit_mm * leg.scale / scene.canvas.spacing_mm
+        side = 4.0 * width * np.exp(rng.normal(0, 0.25))
+        centre = np.array([leg.x_mm, leg.y_mm]) / scene.canvas.spacing_mm
+        x, y = centre + rng.normal(0, 0.25, 2) * width
     else:
         side = rng.uniform(0.25, 1.0) * max(rows, columns)
         x, y = rng.uniform(0.25, 0.75) * columns, rng.uniform(0.25, 0.75) * rows

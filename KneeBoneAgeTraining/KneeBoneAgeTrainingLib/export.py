@@ -30,7 +30,7 @@ from KneeBoneAgeLib.bundle import (
 from KneeBoneAgeLib.estimator import CLOSURE_FILE, FINDER_FILE, GATE_FILE
 from KneeBoneAgeLib.network import MONTHS_MAX, AgeNetwork, with_map_rank
 
-from .age_training import load_module
+from .age_module import load_module
 from .calibration import KNOWN
 from .folds import FOLDS
 from .runs.record import FINISHED, Run, RunError, read_json

@@ -1,10 +1,10 @@
 """The heads of an age network learnt again, in large batches, on features that are kept in memory.
 
 The backbone takes almost all of a training step's time, and what comes after it wants many more steps than that leaves
-it: the perceptrons that read the landmarks, and the reader of the physes. So what the backbone says of a few jittered
-views of every crop is kept, and where the landmarks lie, which `landmark_training` has refined, with the pixels around
-each and a strip along each physis, and the rest learns from that alone. The perceptron that measures learns first, by
-itself, and stays.
+it: the perceptrons that read the landmarks. So what the backbone says of a few jittered views of every crop is kept,
+where the landmarks lie, which `landmark_training` has refined, with the pixels around each, and what is read of the
+regions, which `region_training` has taught; the rest learns from that alone. The perceptron that measures learns first,
+by itself, and stays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional
 from KneeBoneAgeLib.network import UNKNOWN_SEX
 from KneeBoneAgeLib.readers import PointReader
 
-from .age_module import AgeModule, label_loss, masked_smooth_l1
+from .age_module import AgeModule, label_loss, masked_smooth_l1, of_own_sex
 from .cached_views import CachedFeatures, landmark_perceptron
 from .runs.loop import move_average
 
@@ -37,13 +37,13 @@ class HeadRecipe:
     structure: tuple[float, ...] = (1.0, 0.3)
     """`Jitter.with_structure` of each jittered view that is kept of a crop: the first teaches to see through what real
     films show, the second to read closely what is plain to see."""
-    steps: int = 1600
+    steps: int = 2400
     batch: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     dropout: float = 0.1  # in the perceptron that reads the landmarks
-    base_dropout: float = 0.5  # of what else is known: it is learnt by heart more easily
-    close_noise: float = 0.15  # on patches and strips of deviation 1: each view is seen many times
+    base_dropout: float = 0.5  # of what the backbone saw: it is learnt by heart more easily
+    close_noise: float = 0.15  # on patches of deviation 1: each view is seen many times
     indicator_weight: float = 60.0
     measure_steps: int = 6000  # of the perceptron that measures
     ema_decay: float = 0.998
@@ -80,12 +80,11 @@ class Heads(nn.Module):
         own = copy.deepcopy(module).requires_grad_(True)
         source = AgeModule(module.recipe, *module.outputs) if fresh else own
         network = source.network if fresh else source.averaged
-        self.recipe, self.points = recipe, module.recipe.network.points
+        self.recipe, self.points, self.outputs = recipe, module.recipe.network.points, module.outputs
         self.perceptron = landmark_perceptron(network)
         points = own.averaged.point_reader
         self.close = points.close if points is not None else None
         self.measure = points.measure.requires_grad_(False) if points is not None and points.measure else None
-        self.physis_reader = network.physis_reader
         self.head = network.head
         self.indicator_head, self.maturity_head = source.indicator_head, source.maturity_head
         both = torch.cat([cached.base, cached.read], dim=1)
@@ -108,28 +107,21 @@ class Heads(nn.Module):
         parts = [base, torch.relu(points)]
         if self.measure is not None:
             parts.append(torch.relu(self.measure(PointReader.placed(views.read, self.points))))
-        if self.physis_reader is not None:
-            physes = self.physis_reader.read_strips(self._noisy(views.strips))
-            parts.append(functional.dropout(physes, self.recipe.dropout, self.training))
-        features = torch.cat(parts, dim=1)
-        either, sex = self.maturity_head(features).view(len(features), 2, -1), views.labels["sex"]
-        own = either[torch.arange(len(sex)), sex.clamp(max=1)]
-        return Answers(self.head(features), torch.cat([self.indicator_head(features), own], dim=1))
+        features = torch.cat([*parts, views.regions], dim=1)
+        said = torch.cat([self.indicator_head(features), self.maturity_head(features)], dim=1)
+        return Answers(self.head(features), of_own_sex(said, views.labels["sex"], self.outputs))
 
     def _at_landmarks(self, views: CachedFeatures) -> Tensor:
         """What the perceptron is given, (N, R)."""
         if self.close is None:
             return views.read
-        seen = self.close.describe(self._noisy(views.patches))
+        patches = views.patches.float()
+        if self.training:
+            patches = patches + self.recipe.close_noise * torch.randn_like(patches)
+        seen = self.close.describe(patches)
         # What the pixels show comes last; where the landmarks lie and what the maps show there stay.
         stays = views.read.unflatten(1, (seen.shape[1], -1))[..., : -seen.shape[-1]]
         return torch.cat([stays, seen], dim=-1).flatten(1)
-
-    def _noisy(self, pictures: Tensor) -> Tensor:
-        pictures = pictures.float()
-        if not self.training:
-            return pictures
-        return pictures + self.recipe.close_noise * torch.randn_like(pictures)
 
     @torch.no_grad()
     def put_back(self, module: AgeModule) -> None:
@@ -143,7 +135,6 @@ class Heads(nn.Module):
             for mine, its in (
                 (self.close, reader.close if reader is not None else None),
                 (self.measure, reader.measure if reader is not None else None),
-                (self.physis_reader, network.physis_reader),
             ):
                 if mine is not None and its is not None:
                     its.load_state_dict(mine.state_dict())
@@ -210,10 +201,8 @@ def learn_measures(module: AgeModule, cached: CachedFeatures, recipe: HeadRecipe
     draw = torch.Generator().manual_seed(recipe.seed)
     for step in range(recipe.measure_steps):
         rows = torch.randint(len(placed), (recipe.batch,), generator=draw)
-        said, sex = learner((placed[rows] - mean) / scale), cached.labels["sex"][rows]
-        either = said[:, indicators:].unflatten(1, (2, maturities))
-        own = either[torch.arange(len(sex)), sex.clamp(max=1)]
-        found = torch.cat([said[:, :indicators], own], dim=1)
+        said = learner((placed[rows] - mean) / scale)
+        found = of_own_sex(said, cached.labels["sex"][rows], module.outputs)
         loss = masked_smooth_l1(found, cached.labels["indicators"][rows])
         optimizer.zero_grad()
         loss.backward()

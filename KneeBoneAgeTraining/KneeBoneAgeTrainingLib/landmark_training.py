@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from KneeBoneAgeLib.network import AgeNetwork
-from KneeBoneAgeLib.physes import KNEE_PHYSES
 from KneeBoneAgeLib.readers import CloseLook
 
 from .age_module import AgeModule
-from .batches import Part, rows_of
-from .crop_cache import CropCache
-from .recipe import TRUE_SD_MONTHS
+from .jittered_windows import Windows
+from .region_training import REGION_FEATURES
 
 log = logging.getLogger(__name__)
 
@@ -48,37 +42,6 @@ class LandmarkRecipe:
     seed: int = 17
 
 
-@dataclass(frozen=True)
-class Windows:
-    """What the backbone sees of N jittered crops, (N, W, W) uint8 of -1 to 1, and the true landmarks there, (N, P, 2),
-    -1 to 1 across it; NaN where there is none."""
-
-    pictures: Tensor
-    places: Tensor
-
-
-def jittered_windows(
-    module: AgeModule, cache: CropCache, rows: NDArray[np.intp], recipe: LandmarkRecipe, batch: int = 64
-) -> Windows:
-    """A view of each crop and each of the recipe's structures."""
-    network = module.averaged
-    size = network.config.image_size
-    field = network.window_px(size) / size
-    rng = np.random.default_rng(recipe.seed)
-    pictures, places = [], []
-    part = Part(cache, rows, 1.0, "true", TRUE_SD_MONTHS)
-    for structure in recipe.structure:
-        drawn = replace(module.recipe, jitter=module.recipe.jitter.with_structure(structure))
-        for start in range(0, len(rows), batch):
-            views = rows_of(part, rows[start : start + batch], drawn, rng, size)
-            window = network.window(views["image"])[:, 0]
-            pictures.append(((window + 1) * 127.5).round().to(torch.uint8))
-            known = views["landmarks"] / field
-            unnamed = (0, 0, 0, network.config.points - known.shape[1])
-            places.append(functional.pad(known, unnamed, value=torch.nan))
-    return Windows(torch.cat(pictures), torch.cat(places))
-
-
 def refinement_of(network: AgeNetwork) -> CloseLook:
     """What refines the landmarks of a network. Raises ValueError where nothing does."""
     reader = network.point_reader
@@ -87,26 +50,26 @@ def refinement_of(network: AgeNetwork) -> CloseLook:
     return reader.refine
 
 
-def with_refined_landmarks(
+def with_close_readers(
     module: AgeModule,
-    physes: Sequence[Sequence[int]] = KNEE_PHYSES,
     refine_hidden: int = REFINE_HIDDEN,
     measure_features: int = MEASURE_FEATURES,
+    region_features: int = REGION_FEATURES,
 ) -> AgeModule:
-    """The same module with a reader of the physes, a refinement of the landmarks (0 units: without) instead of the
-    correction by what describes them, and a perceptron that measures them (0 features: without), that have learnt
-    nothing yet; the other weights are taken over.
+    """The same module with a refinement of the landmarks (0 units: without) instead of the correction by what describes
+    them, a perceptron that measures them and a reader of the regions (0 features: without), that have learnt nothing
+    yet; the other weights are taken over.
 
-    Raises ValueError for a network that finds fewer landmarks than the physes need, or reads physes already."""
+    Raises ValueError for a network that finds fewer landmarks than the regions need, or reads regions already."""
     network = module.recipe.network
-    if network.physes:
-        raise ValueError("this network reads its physes already: its features would change places")
-    if network.points <= max(max(physis) for physis in physes):
-        raise ValueError(
-            f"a network of {network.points} landmarks does not find those of the physes {physes}"
-        )
-    looked_at = tuple(tuple(physis) for physis in physes)
-    wider = replace(network, physes=looked_at, refine_hidden=refine_hidden, measure_features=measure_features)
+    if network.region_features:
+        raise ValueError("this network reads its regions already: its features would change places")
+    wider = replace(
+        network,
+        refine_hidden=refine_hidden,
+        measure_features=measure_features,
+        region_features=region_features,
+    )
     torch.manual_seed(module.recipe.seed)
     grown = AgeModule(replace(module.recipe, network=wider), *module.outputs)
     state = grown.state_dict()
@@ -138,8 +101,8 @@ def learn_landmarks(module: AgeModule, windows: Windows, recipe: LandmarkRecipe 
     began = time.monotonic()
     for step in range(recipe.steps):
         chosen = torch.randint(len(windows.pictures), (recipe.batch,), generator=draw)
-        picture = windows.pictures[chosen].float()[:, None] / 127.5 - 1
-        true = windows.places[chosen]
+        views = windows.take(chosen)
+        picture, true = views.images(), views.places
         known = (torch.isfinite(true) & (true.abs() < 1)).all(-1, keepdim=True).expand_as(true)
         true = torch.nan_to_num(true)
         share = torch.rand(recipe.batch, 1, 1, generator=draw) ** 1.5

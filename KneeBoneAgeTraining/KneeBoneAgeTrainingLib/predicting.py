@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from KneeBoneAgeLib.ensemble import Ensemble
 from KneeBoneAgeLib.intervals import mean_months
-from KneeBoneAgeLib.network import AgeNetwork
+from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
 
 from .augmentation import cut_out
 from .crop_cache import CropCache, CropLabels
@@ -41,6 +44,27 @@ def predict(
         likelihood.append(network.log_likelihood(found).float().cpu())
         features.append(found.float().cpu())
     return Prediction(torch.cat(features).numpy(), torch.cat(likelihood).numpy())
+
+
+@torch.inference_mode()
+def features_of_all(
+    networks: Sequence[AgeNetwork], cache: CropCache, rows: NDArray[np.intp], batch: int = 16
+) -> NDArray[np.float32]:
+    """Features (K, N, F) that K networks have of unjittered crops; what they have in common is computed once."""
+    ensemble = Ensemble([network.eval() for network in networks])
+    size, device = networks[0].config.image_size, next(networks[0].parameters()).device
+    found = []
+    for start in range(0, len(rows), batch):
+        images = cut_out(cache.images(rows[start : start + batch]), size)
+        found.append(seen_by_all(ensemble, images.to(device)))
+    return torch.cat(found, dim=1).numpy()
+
+
+def seen_by_all(ensemble: Ensemble, images: Tensor) -> Tensor:
+    """Features (K, B, F) of normalised crops (B, 1, S, S), float32 on the CPU; sex and age do not enter them."""
+    sex = torch.full((len(images),), UNKNOWN_SEX, device=images.device)
+    age = torch.full((len(images),), torch.nan, device=images.device)
+    return ensemble.look(images, sex, age)[1].float().cpu()
 
 
 @torch.inference_mode()

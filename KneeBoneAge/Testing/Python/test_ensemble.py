@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from KneeBoneAgeLib import stacked_readers
 from KneeBoneAgeLib.ensemble import Ensemble
 from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig
+from KneeBoneAgeLib.regions import RegionReader
+from KneeBoneAgeLib.stacked_readers import RegionReaders
 
 TINY: dict[str, Any] = {
     "depths": [2, 1, 1, 1],
@@ -87,19 +88,20 @@ def test_what_folds_share_is_computed_once():
 def landmarks_in(folds: list[AgeNetwork], monkeypatch: pytest.MonkeyPatch) -> int:
     """For how many folds the ensemble says where landmarks lie, its answers being those of the folds."""
     counts: list[int] = []
-    strips = stacked_readers.read_physes
+    read = RegionReaders.__call__
 
-    def counted(readers: Any, window: Any, places: Any, field: float) -> Any:
+    def counted(self: RegionReaders, window: Any, places: Any, field: float) -> Any:
         counts.append(len(places))
-        return strips(readers, window, places, field)
+        return read(self, window, places, field)
 
-    monkeypatch.setattr("KneeBoneAgeLib.ensemble.read_physes", counted)
-    assert_same_answers(folds)
+    with monkeypatch.context() as patch:
+        patch.setattr(RegionReaders, "__call__", counted)
+        assert_same_answers(folds)
     return counts[0]
 
 
 def test_landmarks_that_all_folds_find_alike_are_found_once(monkeypatch):
-    folds = folds_of(physes=((0, 1, 2, 3),), physis_features=6, measure_features=5, refine_hidden=6)
+    folds = folds_of(points=20, region_features=6, measure_features=5, refine_hidden=6)
     share(folds, 4)
     with torch.no_grad():
         for fold in folds:
@@ -116,6 +118,34 @@ def test_landmarks_that_all_folds_find_alike_are_found_once(monkeypatch):
     with torch.no_grad():
         folds[1].backbone.stages[3].blocks[0].mlp.fc2.bias[0] += 0.1
     assert landmarks_in(folds, monkeypatch) == 3  # other maps, other landmarks
+
+
+def test_regions_that_all_folds_read_alike_are_read_once(monkeypatch):
+    folds = folds_of(points=20, region_features=6, refine_hidden=6)
+    share(folds, 4)
+    for fold in folds[1:]:
+        fold.point_reader = copy.deepcopy(folds[0].point_reader)
+        fold.region_reader = copy.deepcopy(folds[0].region_reader)
+    reads: list[int] = []
+    forward = RegionReader.forward
+    monkeypatch.setattr(RegionReader, "forward", lambda self, *a: (reads.append(1), forward(self, *a))[1])
+    look = (torch.zeros(1, 1, 80, 80), torch.tensor([0]), torch.tensor([90.0]))
+    Ensemble(folds).look(*look)
+    assert len(reads) == 1
+    assert_same_answers(folds)
+    with torch.no_grad():
+        folds[2].region_reader.eyes[1][0].bias[0] += 0.1
+    reads.clear()
+    Ensemble(folds).look(*look)
+    assert len(reads) == 3
+    assert_same_answers(folds)
+    folds[2].region_reader = copy.deepcopy(folds[0].region_reader)
+    with torch.no_grad():
+        folds[2].point_reader.heat.weight[0] *= 1.5  # other landmarks, other regions
+    reads.clear()
+    Ensemble(folds).look(*look)
+    assert len(reads) == 3
+    assert_same_answers(folds)
 
 
 def test_one_bit_in_one_fold_ends_what_is_shared():
@@ -137,7 +167,7 @@ def test_one_bit_in_one_fold_ends_what_is_shared():
         {"points": 0},
         {"map_channels": ()},
         {"points": 0, "map_channels": (), "field": 1.0},
-        {"physes": ((0, 1, 2, 3), (1, 2, 3, 4)), "physis_features": 6},
+        {"points": 20, "region_features": 6},
         {"measure_features": 5},
         {"refine_hidden": 6},
         {"refine_hidden": 6, "close_hidden": 0},
@@ -149,7 +179,7 @@ def test_one_bit_in_one_fold_ends_what_is_shared():
         "no landmarks",
         "no maps",
         "pooled alone",
-        "physes",
+        "regions",
         "measured",
         "refined landmarks",
         "refined, not described",

@@ -161,6 +161,30 @@ def test_a_knee_is_found_in_film_pixels_at_any_size_of_film(finder, rows, cols, 
     assert knee.confidence > 0.9
 
 
+def test_a_doubtful_find_stays_only_where_it_is_confirmed(finder):
+    film = background(600, 800)
+    paint(film, 200, 300, 120, "left")
+    paint(film, 580, 320, 130, "left")
+    asked: list[int] = []
+
+    def second_is_a_knee(crops):
+        asked.append(len(crops))
+        return [crop.centre_px[0] > 400 for crop in crops]
+
+    both = finder.find(Film(film), second_is_a_knee).knees
+    assert [knee.side for knee in both] == ["R", "L"]  # by their places: the fibulas say twice the same
+    assert not asked  # the finder is sure of both
+    finder.config["confirm_threshold"] = 1.0
+    (knee,) = finder.find(Film(film), second_is_a_knee).knees
+    assert asked == [2]
+    assert knee.centre_px[0] > 400
+    assert knee.side == "R"  # nothing lies beside it any more: by its fibula
+    nothing = finder.find(Film(film), lambda crops: [False] * len(crops))
+    assert not nothing.knees
+    assert "not a frontal knee" in nothing.reason
+    assert len(finder.find(Film(film)).knees) == 2  # nobody is asked
+
+
 def test_both_knees_of_a_bilateral_film_are_found_with_their_sides(finder):
     film = background(1500, 2000)
     paint(film, 600, 700, 320, "left")

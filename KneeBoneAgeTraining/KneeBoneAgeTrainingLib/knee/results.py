@@ -19,7 +19,7 @@ from ..calibration import GATE_KNEES, KNOWN, as_known
 from ..crop_cache import KNEE, CropCache, CropLabels
 from ..gate_training import fit_gate
 from ..hand.results import PREDICTIONS, TEST_PREDICTIONS, draw_figures, read_predictions
-from ..predicting import posterior, predict
+from ..predicting import features_of_all, posterior
 from ..runs.record import METRICS, read_json, read_rows, write_json, write_table
 from ..runs.weights import POWER, WEIGHTS_JSON
 from .labels import Taught
@@ -151,8 +151,8 @@ def train_gate(
     if min(len(near_rows), len(far_rows)) < LEAST_GATED:
         (run / GATE).unlink(missing_ok=True)
         return f"no gate: {len(near_rows)} knees and {len(far_rows)} other crops are too few (fewer than {LEAST_GATED})"
-    near = np.stack([predict(network, cache, near_rows).features for network in networks])
-    far = np.stack([predict(network, others, far_rows).features for network in networks])
+    near = features_of_all(networks, cache, near_rows)
+    far = features_of_all(networks, others, far_rows)
     learnt = len(far_rows) * 4 // 5
     gate = fit_gate(near, far[:, :learnt])
     save_file(gate.tensors(), run / GATE)

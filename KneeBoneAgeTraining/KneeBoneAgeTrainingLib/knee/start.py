@@ -111,7 +111,12 @@ class Start:
             bundle = load_bundle(self.folder)
             architecture = bundle.manifest.architecture
             number = fold % architecture.folds
-            network = AgeNetworkConfig.from_json(architecture.network.model_dump())
+            try:
+                network = AgeNetworkConfig.from_json(architecture.network.model_dump())
+            except (TypeError, ValueError) as error:
+                raise RunError(
+                    f"{self.folder}: a network that this version does not know ({error}); choose another bundle"
+                ) from None
             return Given(bundle.load_fold(number), f"{fold_file(number)} of {bundle.name}", network)
         run = open_run(self.folder)
         trained = {int(folder.name.partition("-")[2]): folder for folder in run.fold_folders}

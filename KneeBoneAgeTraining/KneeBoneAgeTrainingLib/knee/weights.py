@@ -58,7 +58,12 @@ def load_networks(run: Path, folds: Sequence[int]) -> list[AgeNetwork]:
             raise RunError(f"{folder / WEIGHTS}: is not what {WEIGHTS_JSON} names (SHA-256 differs)")
         if facts["preprocessing"] != current_preprocessing():
             raise RunError(f"{folder}: was trained with another preprocessing of films; train it again")
-        network = AgeNetwork(AgeNetworkConfig.from_json(facts["architecture"]))
+        try:
+            network = AgeNetwork(AgeNetworkConfig.from_json(facts["architecture"]))
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                f"{folder}: a network that this version does not know ({error}); train it again"
+            ) from None
         load_state(folder / WEIGHTS, network)
         networks.append(tempered(network, float(facts.get(POWER, 1.0))).eval())
     return networks

@@ -81,6 +81,8 @@ class AgeNetworkArchitecture(_Architecture):
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; one of {', '.join(known)}"
                 raise ValueError(f"unknown option {name!r} of the age network{hint}")
+        if options.get("region_features"):
+            raise ValueError("region_features: the regions are those of a knee; leave it out for hands")
         return options
 
     @field_validator("baseline")

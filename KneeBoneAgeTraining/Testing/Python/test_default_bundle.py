@@ -19,8 +19,9 @@ def test_every_stage_finds_what_it_reads_made_before(tmp_path):
     for earlier, later in (
         ("pretrain", "refine"),
         ("refine", "landmarks"),
-        ("landmarks", "views-0"),
-        ("landmarks", "fold-views"),
+        ("landmarks", "regions"),
+        ("regions", "views-0"),
+        ("regions", "fold-views"),
         ("views-1", "heads"),
         ("heads", "fold-0"),
         ("fold-views", "fold-0"),

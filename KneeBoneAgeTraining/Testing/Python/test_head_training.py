@@ -12,14 +12,15 @@ import torch
 
 from KneeBoneAgeLib.intervals import mean_months
 from KneeBoneAgeLib.readers import CloseLook, PointReader
-from KneeBoneAgeTrainingLib import age_training, batches
-from KneeBoneAgeTrainingLib.age_module import AgeModule
+from KneeBoneAgeTrainingLib import age_training, batches, between_stages
+from KneeBoneAgeTrainingLib.age_module import AgeModule, load_module
 from KneeBoneAgeTrainingLib.batches import knees_apart
 from KneeBoneAgeTrainingLib.cached_views import cache_features, joined, load_views
 from KneeBoneAgeTrainingLib.crop_cache import CropCache
 from KneeBoneAgeTrainingLib.head_training import HeadRecipe, Heads, learn_heads
-from KneeBoneAgeTrainingLib.landmark_training import LandmarkRecipe, with_refined_landmarks
+from KneeBoneAgeTrainingLib.landmark_training import LandmarkRecipe, with_close_readers
 from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, posterior, predict
+from KneeBoneAgeTrainingLib.region_training import RegionRecipe
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_crops import TINY, draw
@@ -107,52 +108,79 @@ def test_a_network_that_reads_its_landmarks_by_one_layer_is_refused(cache):
         cache_features(plain, cache, ROWS, seed=1)
 
 
-PHYSES = ((0, 1, 2, 3), (4, 5, 6, 7))
-
-
-def test_a_reader_of_the_physes_changes_nothing_until_it_has_learnt(cache, module):
-    grown = with_refined_landmarks(module, PHYSES, 6, 0)
+def test_close_readers_change_nothing_until_they_have_learnt(cache, module):
+    grown = with_close_readers(module, 6, 0, 5)
     old, new = (predict(one.averaged, cache, ROWS[:16]) for one in (module, grown))
-    assert new.features.shape[1] == old.features.shape[1] + 2 * grown.recipe.network.physis_features
+    assert new.features.shape[1] == old.features.shape[1] + grown.averaged.region_reader.feature_count
     assert np.allclose(old.log_likelihood, new.log_likelihood, atol=1e-4)
-    with pytest.raises(ValueError, match="31 landmarks"):
-        with_refined_landmarks(module, ((0, 1, 2, 31),))
+    with pytest.raises(ValueError, match="regions already"):
+        with_close_readers(grown)
+    few = AgeModule(replace(TINY, network=replace(TINY.network, points=10)), indicators=1, maturities=1)
+    with pytest.raises(ValueError, match="10 landmarks: the regions need 20"):
+        with_close_readers(few)
 
 
 def test_what_describes_a_landmark_is_kept_when_it_corrects_no_more(corrected):
     old = corrected.averaged.point_reader.close
     with torch.no_grad():
         old.out[..., :2] = 0.3
-    new = with_refined_landmarks(corrected, PHYSES).averaged.point_reader.close
+    new = with_close_readers(corrected).averaged.point_reader.close
     patches = torch.randn(3, TINY.network.points, CloseLook.PATCH_PX**2)
     with torch.no_grad():
         torch.testing.assert_close(new.describe(patches), old.describe(patches))
     assert new.out.shape[-1] == PointReader.DESCRIBED
 
 
-def test_what_only_the_strips_show_is_learnt_from_them_and_works_in_the_network(cache, far):
-    grown = with_refined_landmarks(far, PHYSES, 0, 0)
+def test_what_is_read_of_the_regions_tells_the_age_and_stays(cache, far):
+    grown = with_close_readers(far, 0, 0, 5)
     cached = cache_features(grown, cache, ROWS, seed=1)
-    assert cached.strips.shape[:2] == (len(ROWS), 2)
+    features = predict(grown.averaged, cache, ROWS[:4]).features
+    count = grown.averaged.region_reader.feature_count
+    assert cached.regions.shape == (len(ROWS), count)
+    assert cached.base.shape[1] + grown.recipe.network.point_features + count == features.shape[1]
     blind = replace(cached, base=torch.zeros_like(cached.base), read=torch.zeros_like(cached.read))
-    before = {name: value.clone() for name, value in grown.averaged.physis_reader.state_dict().items()}
-    recipe = HeadRecipe(steps=240, batch=48, base_dropout=0.0, dropout=0.0, close_noise=0.02)
+    telling = torch.rand(cached.regions.shape, generator=torch.Generator().manual_seed(4))
+    telling[:, 3] = torch.from_numpy(cache.labels.true_months[ROWS] / 120)
+    before = {name: value.clone() for name, value in grown.averaged.region_reader.state_dict().items()}
     losses = []
-    for strips in (torch.zeros_like(cached.strips), cached.strips):
-        learner = with_refined_landmarks(far, PHYSES, 0, 0)
-        learn_heads(learner, replace(blind, strips=strips), recipe)
-        heads = learner.averaged
+    for regions in (torch.zeros_like(telling), telling):
+        learner = copy.deepcopy(grown)
+        recipe = HeadRecipe(steps=240, batch=48, base_dropout=0.0, dropout=0.0)
+        learn_heads(learner, replace(blind, regions=regions), recipe)
+        network = learner.averaged
         with torch.no_grad():
-            seen = torch.cat([blind.base, *_after(heads, blind.read, strips)], dim=1)
-            likelihood = heads.log_likelihood(seen).numpy()
-        found = errors_months(Prediction(seen.numpy(), likelihood), heads, cache.labels.take(ROWS))
+            read = torch.relu(network.point_reader.linear(blind.read))
+            seen = torch.cat([blind.base, read, regions], dim=1)
+            likelihood = network.log_likelihood(seen).numpy()
+        found = errors_months(Prediction(seen.numpy(), likelihood), network, cache.labels.take(ROWS))
         losses.append(found["mae_no_age"])
-    assert losses[1] < 0.8 * losses[0]
-    assert any(not torch.equal(v, before[k]) for k, v in heads.physis_reader.state_dict().items())
+        for name, value in network.region_reader.state_dict().items():
+            assert torch.equal(value, before[name]), name
+    assert losses[1] < 0.75 * losses[0]
+
+
+def test_heads_say_of_kept_views_what_the_network_says_of_their_pictures(cache, module, monkeypatch):
+    grown = with_close_readers(module, 6, 5, 4)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for layer in (grown.averaged.head.linear, grown.indicator_head, grown.maturity_head):
+            layer.weight.copy_(0.1 * torch.randn_like(layer.weight))
+    looks = []
+    see = grown.averaged.see
+    monkeypatch.setattr(grown.averaged, "see", lambda image: (looks.append(image), see(image))[1])
+    cached = cache_features(grown, cache, ROWS[:12], seed=1)
+    heads = Heads(grown, cached, HeadRecipe(), fresh=False).eval()
+    with torch.no_grad():
+        features = see(looks[0])[0]
+        likelihood, indicators = heads(cached)
+        expected = grown.averaged.log_likelihood(features)
+        own = grown.read_indicators(features, cached.labels["sex"])
+    torch.testing.assert_close(likelihood, expected, atol=0.02, rtol=1e-3)
+    torch.testing.assert_close(indicators, own, atol=5e-3, rtol=1e-3)
 
 
 def test_what_measures_the_landmarks_learns_a_ratio_by_itself_and_stays(cache, module):
-    grown = with_refined_landmarks(module, PHYSES, 6, 16)
+    grown = with_close_readers(module, 6, 16, 0)
     cached = cache_features(grown, cache, ROWS, seed=1)
     points, draw = TINY.network.points, torch.Generator().manual_seed(2)
     numbers = torch.randn(2000, points, cached.read.shape[1] // points, generator=draw)
@@ -189,32 +217,33 @@ def test_landmarks_that_the_heads_would_move_are_refused(cache, corrected):
 
 def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "EVALUATED", 4)
-    monkeypatch.setattr(age_training, "HeadRecipe", partial(HeadRecipe, steps=4, batch=16, measure_steps=4))
+    monkeypatch.setattr(between_stages, "HeadRecipe", partial(HeadRecipe, steps=4, batch=16, measure_steps=4))
     monkeypatch.setattr(age_training, "FOLD_HEADS", HeadRecipe(steps=4, batch=16, learning_rate=1e-3))
     recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=2)
     age_training.pretrain(tmp_path, cache, recipe, None, None)
-    monkeypatch.setattr(age_training, "LandmarkRecipe", partial(LandmarkRecipe, steps=3, batch=8))
-    age_training.refine_landmarks(tmp_path, cache)
+    monkeypatch.setattr(between_stages, "LandmarkRecipe", partial(LandmarkRecipe, steps=3, batch=8))
+    monkeypatch.setattr(between_stages, "RegionRecipe", partial(RegionRecipe, steps=3, batch=8))
+    between_stages.refine_landmarks(tmp_path, cache)
+    between_stages.teach_regions(tmp_path, cache)
     kept = []
     for number in range(HeadRecipe().views):
-        age_training.keep_views(tmp_path, cache, number)
-        path = tmp_path / age_training.views_file(number)
+        between_stages.keep_views(tmp_path, cache, number)
+        path = tmp_path / between_stages.views_file(number)
         kept.append(load_views(path))
         written = path.stat().st_mtime_ns
-        age_training.keep_views(tmp_path, cache, number)
+        between_stages.keep_views(tmp_path, cache, number)
         assert path.stat().st_mtime_ns == written
-    assert len(kept[0].base) == len(kept[0].strips) == len(knees_apart(cache)[0])
+    assert len(kept[0].base) == len(kept[0].regions) == len(knees_apart(cache)[0])
     assert len(joined(kept).labels["sex"]) == len(kept) * len(kept[0].base)
     assert not torch.equal(kept[0].read, kept[1].read)
-    age_training.renew_heads(tmp_path)
-    age_training.keep_views(tmp_path, cache, age_training.FULL_VIEW, of_folds=True)
+    between_stages.renew_heads(tmp_path)
+    between_stages.keep_views(tmp_path, cache, between_stages.FULL_VIEW, of_folds=True)
     for fold in (0, 1):
         age_training.learn_fold(tmp_path, fold, cache)
     begun, *folds = (
-        age_training.load_module(tmp_path / name).averaged.state_dict()
-        for name in ("heads", "fold-0", "fold-1")
+        load_module(tmp_path / name).averaged.state_dict() for name in ("heads", "fold-0", "fold-1")
     )
-    first = age_training.load_module(tmp_path / "pretrain").averaged.state_dict()
+    first = load_module(tmp_path / "pretrain").averaged.state_dict()
     for fold in folds:
         assert torch.equal(
             begun["backbone.stages.3.blocks.0.conv_dw.weight"],
@@ -267,11 +296,6 @@ def test_the_folds_children_are_kept_with_what_readers_assigned(cache, module):
     assert assigned["label_sd"][0] == TINY.reader_sd_months > true["label_sd"][0]
 
 
-def _after(network, read, strips):
-    """What the perceptron and the reader of the physes say."""
-    return torch.relu(network.point_reader.linear(read)), network.physis_reader.read_strips(strips.float())
-
-
 def test_a_pretraining_that_goes_on_keeps_its_prior_whatever_ages_it_is_shown(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "EVALUATED", 4)
     recipe = replace(TINY, steps=2, batch=4, epoch_steps=2, prior_steps=20)
@@ -282,8 +306,7 @@ def test_a_pretraining_that_goes_on_keeps_its_prior_whatever_ages_it_is_shown(ca
     age_training.pretrain(tmp_path / "on", others, recipe, None, None, tmp_path / "first" / "pretrain")
     age_training.pretrain(tmp_path / "new", others, recipe, None, None)
     first, went_on, new = (
-        age_training.load_module(tmp_path / name / "pretrain").averaged.prior.marginal
-        for name in ("first", "on", "new")
+        load_module(tmp_path / name / "pretrain").averaged.prior.marginal for name in ("first", "on", "new")
     )
     assert torch.equal(first, went_on)
     assert not torch.equal(first, new)

@@ -13,12 +13,8 @@ from KneeBoneAgeLib.readers import PointReader
 from KneeBoneAgeTrainingLib.age_module import AgeModule
 from KneeBoneAgeTrainingLib.augmentation import cut_out
 from KneeBoneAgeTrainingLib.crop_cache import CropCache
-from KneeBoneAgeTrainingLib.landmark_training import (
-    LandmarkRecipe,
-    jittered_windows,
-    learn_landmarks,
-    refinement_of,
-)
+from KneeBoneAgeTrainingLib.jittered_windows import Windows, jittered_windows
+from KneeBoneAgeTrainingLib.landmark_training import LandmarkRecipe, learn_landmarks, refinement_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_crops import TINY, draw
@@ -39,9 +35,13 @@ def made(refine: int) -> AgeModule:
     return AgeModule(recipe, indicators=1, maturities=1)
 
 
+def windows_of(module: AgeModule, cache: CropCache, rows: np.ndarray, recipe: LandmarkRecipe) -> Windows:
+    return jittered_windows(module, cache, rows, recipe.structure, recipe.seed)
+
+
 def test_misplaced_landmarks_are_brought_to_the_edges_of_the_bars(cache):
     module, field = made(16), TINY.network.field
-    windows = jittered_windows(module, cache, ROWS, RECIPE)
+    windows = windows_of(module, cache, ROWS, RECIPE)
     assert windows.pictures.shape[0] == windows.places.shape[0] == len(ROWS)
     assert windows.pictures.dtype == torch.uint8
     before = {name: value.clone() for name, value in module.averaged.state_dict().items()}
@@ -81,7 +81,7 @@ def test_the_same_recipe_refines_alike_and_another_seed_does_not(cache):
     found = []
     for seed in (1, 1, 2):
         module, own = made(4), replace(recipe, seed=seed)
-        learn_landmarks(module, jittered_windows(module, cache, ROWS[:20], own), own)
+        learn_landmarks(module, windows_of(module, cache, ROWS[:20], own), own)
         found.append(refinement_of(module.averaged).out)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -90,4 +90,4 @@ def test_the_same_recipe_refines_alike_and_another_seed_does_not(cache):
 def test_a_network_without_refinement_is_refused(cache):
     module = made(0)
     with pytest.raises(ValueError, match="refine_hidden"):
-        learn_landmarks(module, jittered_windows(module, cache, ROWS[:4], RECIPE), RECIPE)
+        learn_landmarks(module, windows_of(module, cache, ROWS[:4], RECIPE), RECIPE)

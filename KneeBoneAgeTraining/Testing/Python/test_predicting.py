@@ -1,10 +1,18 @@
 """What networks say of crops: asked where their weights lie."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import nn
 
-from KneeBoneAgeTrainingLib.predicting import predict
+from KneeBoneAgeLib.network import AgeNetwork
+from KneeBoneAgeTrainingLib.crop_cache import CropCache
+from KneeBoneAgeTrainingLib.predicting import features_of_all, predict
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_crops import TINY, draw
 
 
 class Elsewhere(nn.Module):
@@ -34,3 +42,15 @@ def test_crops_are_taken_to_where_the_network_lies_and_its_answers_are_brought_b
     assert network.asked == ["meta"] * 3
     assert found.features.shape == (5, 3)
     assert found.log_likelihood.shape == (5, 2, 120)
+
+
+def test_features_of_several_networks_are_those_of_each_of_them():
+    images, labels = draw(6, 4)
+    cache, rows, networks = CropCache([images], labels), np.array([4, 0, 5, 2]), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        networks.append(AgeNetwork(TINY.network))
+    found = features_of_all(networks, cache, rows, batch=3)
+    each = np.stack([predict(network, cache, rows).features for network in networks])
+    np.testing.assert_allclose(found, each, atol=3e-4, rtol=1e-3)
+    assert not np.allclose(found[0], found[1], atol=1e-2)

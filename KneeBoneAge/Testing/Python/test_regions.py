@@ -1,0 +1,115 @@
+"""Regions of the knee, cut from a window in the frame of their bone."""
+
+import math
+
+import pytest
+import torch
+
+from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig
+from KneeBoneAgeLib.phantom.build import LANDMARKS
+from KneeBoneAgeLib.regions import KNEE_REGIONS, POINTS_NEEDED, Region, RegionReader
+
+SIDE, FIELD = 160, 0.8
+REGION = Region(0, 1, (-0.6, 0.6), (-0.3, 0.5), 72, 48)
+
+
+def window_with_line(turn: float = 0.0, size: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A bright bone crossed by a dark line 0.1 breadths distal of its middle, a bright spot lateral above, turned about
+    the middle; the two edges as landmarks of the crop."""
+    at = (torch.arange(SIDE) + 0.5) * 2 / SIDE - 1
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    along = (math.cos(turn) * x + math.sin(turn) * y) / size
+    across = (-math.sin(turn) * x + math.cos(turn) * y) / size
+    picture = (along.abs() < 0.4).float() * (1 - 0.8 * ((across - 0.08).abs() < 0.02).float())
+    picture += ((along - 0.2).abs() < 0.05).float() * ((across + 0.12).abs() < 0.05).float()
+    ends = size * torch.tensor([[-0.4, 0.0], [0.4, 0.0]])
+    matrix = torch.tensor([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    return picture[None, None], (ends @ matrix * FIELD)[None]
+
+
+@pytest.mark.parametrize(("turn", "size"), [(0.0, 1.0), (0.3, 1.0), (-0.4, 1.0), (0.2, 0.7), (-0.1, 1.3)])
+def test_a_region_shows_the_bone_alike_however_large_and_turned_it_is(turn, size):
+    shown = REGION.cut(*window_with_line(turn, size), FIELD)
+    assert shown.shape == (1, 1, 48, 72)
+    assert shown.mean().abs() < 1e-4
+    assert shown.std() == pytest.approx(1.0, abs=0.1)
+    columns, rows = torch.linspace(-0.6, 0.6, 72), torch.linspace(-0.3, 0.5, 48)
+    picture = shown[0, 0]
+    assert rows[picture[:, 36].argmin()] == pytest.approx(0.1, abs=0.03)  # distal is below
+    spot = picture.argmax()
+    assert columns[spot % 72] == pytest.approx(0.25, abs=0.08)  # lateral is on the right
+    assert rows[spot // 72] == pytest.approx(-0.15, abs=0.08)
+    assert picture[4, 0] < picture[4, 36] - 1  # the region reaches beyond the bone
+
+
+def test_regions_do_not_know_the_films_brightness_and_contrast():
+    picture, places = window_with_line()
+    assert torch.allclose(
+        REGION.cut(picture, places, FIELD), REGION.cut(5 + 3 * picture, places, FIELD), atol=0.15
+    )
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-3])
+def test_edges_that_fall_together_do_not_fold_the_region_up(apart):
+    picture, _ = window_with_line()
+    places = torch.tensor([[[-0.33, 0.0], [-0.33 + apart, 0.0]]])  # at the edge of the bone
+    shown = REGION.cut(picture, places, FIELD)
+    assert torch.isfinite(shown).all()
+    if apart:
+        assert shown.std() == pytest.approx(1.0, abs=0.1)
+    assert torch.isfinite(REGION.cut(0 * picture, places, FIELD)).all()
+
+
+def test_the_regions_lie_at_the_metaphyses_and_a_network_without_those_is_refused():
+    for region, bone in zip(KNEE_REGIONS, ("femur", "tibia", "fibula"), strict=True):
+        assert LANDMARKS[region.medial] == f"{bone}_metaphysis_medial"
+        assert LANDMARKS[region.lateral] == f"{bone}_metaphysis_lateral"
+    for points in (0, POINTS_NEEDED - 1):
+        with pytest.raises(ValueError, match=f"{points} landmarks: the regions need {POINTS_NEEDED}"):
+            AgeNetwork(AgeNetworkConfig(points=points, region_features=4))
+
+
+def test_places_are_not_pulled_towards_what_reads_well():
+    torch.manual_seed(1)
+    reader = RegionReader(8)
+    picture, _ = window_with_line()
+    places = torch.rand(1, 31, 2, requires_grad=True)
+    reader(picture, places, FIELD).sum().backward()
+    assert places.grad is None
+    assert all(eye[0].weight.grad.abs().sum() > 0 for eye in reader.eyes)
+
+
+def test_each_region_has_its_own_features():
+    torch.manual_seed(1)
+    reader, (picture, _) = RegionReader(8), window_with_line()
+    places = torch.zeros(1, 31, 2)
+    places[:, 0, 0], places[:, 1, 0] = -0.4, 0.4
+    places[:, 9], places[:, 10] = torch.tensor([-0.4, 0.3]), torch.tensor([0.4, 0.3])
+    places[:, 18, 1], places[:, 19, 1] = 0.3, 0.5
+    moved = places.clone()
+    moved[:, 10, 1] += 0.2
+    with torch.no_grad():
+        first, second = reader(picture, places, FIELD), reader(picture, moved, FIELD)
+    assert first.shape == (1, reader.feature_count) == (1, 8 * len(KNEE_REGIONS))
+    assert torch.equal(first[:, :8], second[:, :8])
+    assert not torch.equal(first[:, 8:16], second[:, 8:16])
+    assert torch.equal(first[:, 16:], second[:, 16:])
+
+
+def test_a_config_with_regions_survives_its_json_and_one_without_has_none():
+    config = AgeNetworkConfig(region_features=4)
+    again = AgeNetworkConfig.from_json(config.to_json())
+    assert again == config
+    plain = {key: value for key, value in config.to_json().items() if key != "region_features"}
+    assert AgeNetworkConfig.from_json(plain).region_features == 0
+    assert AgeNetwork(again).feature_count == AgeNetwork(AgeNetworkConfig()).feature_count + 4 * len(
+        KNEE_REGIONS
+    )
+
+
+def test_a_network_of_an_earlier_version_is_read_unless_it_looks_along_physes():
+    plain = {key: value for key, value in AgeNetworkConfig().to_json().items() if key != "region_features"}
+    earlier = {**plain, "physes": [], "physis_features": 32}
+    assert AgeNetworkConfig.from_json(earlier) == AgeNetworkConfig()
+    with pytest.raises(ValueError, match="strips along the physes"):
+        AgeNetworkConfig.from_json({**earlier, "physes": [[0, 1, 2, 3]]})
