@@ -116,14 +116,18 @@ def test_a_persons_crop_is_used_as_it_is(estimator, cohort):
     assert knee.crop.origin == "person"
 
 
-def test_a_knee_whose_physes_look_closed_is_mature_whatever_its_number(estimator, cohort, monkeypatch):
+def test_a_knee_whose_physes_look_closed_is_mature_unless_it_is_a_small_childs(
+    estimator, cohort, monkeypatch
+):
     folder, rows = cohort
     film = read_film(folder / next(r for r in rows if r["knee_index"] == "1")["file"])
     crops = estimator.find(film).knees[:1]
     nothing = np.zeros((len(estimator.folds), estimator.folds[0].feature_count), np.float32)
-    for bias, mature in ((-3.0, False), (3.0, True)):
+    number = float(estimator.look(film, crops)[0].mean(0)[0] @ estimator.bin_months)
+    for bias, youngest, mature in ((-3.0, 0, False), (3.0, number - 1, True), (3.0, number + 1, False)):
         closure = PhysisClosure(nothing, nothing + 1, nothing, np.full(len(nothing), bias, np.float32))
         monkeypatch.setattr(estimator, "closure", closure)
+        monkeypatch.setattr("KneeBoneAgeLib.estimator.YOUNGEST_MONTHS", youngest)
         knee = estimator.estimate(film, crops).knees[0]
         assert knee.mature is mature
         assert (knee.bone_age_months is None) is mature

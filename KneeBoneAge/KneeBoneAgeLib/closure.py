@@ -9,6 +9,10 @@ import numpy as np
 
 from .arrays import Floats, KeptArrays
 
+YOUNGEST_MONTHS = 120.0
+"""Bone age from which it is learnt and asked: no physis of the knee closes before, and of small children's knees, where
+there is hardly one to see, it may say anything."""
+
 
 @dataclass(frozen=True)
 class PhysisClosure(KeptArrays):

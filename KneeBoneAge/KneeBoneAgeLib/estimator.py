@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from .bundle import Bundle, fold_file, load_bundle
-from .closure import PhysisClosure
+from .closure import YOUNGEST_MONTHS, PhysisClosure
 from .crop import KneeCrop, cut, inside_fraction, normalise
 from .ensemble import Ensemble
 from .errors import BundleError
@@ -49,7 +49,8 @@ class KneeEstimate:
     at_least_months : what a mature knee's bone age is not below.
     interval_months : low and high end at ``interval_level``; a mature knee's reaches to the end of the scale.
     mature : the physes of femur and tibia are more likely closed than not (``closed_probability``, None where the
-        bundle cannot tell), or the bone age lies beyond the bundle's ``mature_from_months``.
+        bundle cannot tell) and the bone age is ten years or more, or it lies beyond the bundle's
+        ``mature_from_months``.
     probabilities : (bins,) over ``bin_months``, the middles of the bins.
     fold_months : mean of each fold.
     """
@@ -190,7 +191,8 @@ class Estimator:
             reason, kind = "most of the crop lies outside of the film; move it onto the knee", "crop"
         elif answer is not None and not answer.accepted:
             reason, kind = answer.reason, "content"
-        mature = reason is None and (closed > 0.5 or self._is_mature(film.sex, probabilities))
+        looks_closed = closed > 0.5 and months >= YOUNGEST_MONTHS
+        mature = reason is None and (looks_closed or self._is_mature(film.sex, probabilities))
         if mature:
             interval = (interval[0], MONTHS_MAX)
         return KneeEstimate(

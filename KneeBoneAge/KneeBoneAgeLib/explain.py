@@ -10,13 +10,13 @@ see in the pixels beside the maps is added.
 What the maps are worth, mean of 12 phantom knees (`Testing/evaluate_maps.py`; in brackets 12 others): share of the map
 on bone, which is 0.33 (0.32) of the crop; within 5 px (of 200) of a physis of femur or tibia, 0.05 (0.05) of it; and
 by how many months the estimate changes where the 40 of 400 cells that are marked most become the mean grey,
-2.2 (2.6) for random cells. With each channel's mean gradient less than its area's share lay on bone.
+2.1 (1.7) for random cells. With each channel's mean gradient less than its area's share lay on bone.
 
 ====================  ============  ============  ===========
 map                   on bone       near physes   change
 ====================  ============  ============  ===========
-element by element    0.45 (0.43)   0.12 (0.12)   9.3 (8.3)
-integrated gradients  0.69 (0.66)   0.20 (0.21)   36.7 (29.9)
+element by element    0.46 (0.42)   0.12 (0.11)   10.0 (5.5)
+integrated gradients  0.71 (0.68)   0.22 (0.21)   19.7 (21.7)
 ====================  ============  ============  ===========
 """
 

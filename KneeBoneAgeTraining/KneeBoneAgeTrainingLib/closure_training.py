@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from KneeBoneAgeLib.closure import PhysisClosure
+from KneeBoneAgeLib.closure import YOUNGEST_MONTHS, PhysisClosure
 from KneeBoneAgeLib.ensemble import Ensemble
 from KneeBoneAgeLib.phantom.maturation import Indicators
 
@@ -25,8 +25,6 @@ BRIDGED = 0.95
 """Share of a physis from which on it counts as closed: no reader sees the rest."""
 VIEWS = 4
 """Jittered views of each closed knee: there are few."""
-YOUNGEST_MONTHS = 120.0
-"""Knees that are younger have nothing to teach: their physes are wide open."""
 PENALTY = 0.1
 """Weight of half the squared weights beside the mean loss."""
 LEAST_CLOSED = 20
