@@ -58,7 +58,7 @@ def reader_of(network: AgeNetwork) -> RegionReader:
 
 def learn_regions(module: AgeModule, windows: Windows, recipe: RegionRecipe | None = None) -> None:
     """Learn the reader of the regions, in both networks of a module on a CPU, by indicators and maturities of either
-    sex. Convolutions run in bfloat16: half the time on processors that have it, and as exact."""
+    sex. Convolutions run in bfloat16: half the time on processors that have it."""
     recipe = recipe or RegionRecipe()
     torch.manual_seed(recipe.seed)
     draw = torch.Generator().manual_seed(recipe.seed)
