@@ -98,6 +98,7 @@ def phantom(estimator: Estimator, cohort: Path, knees_csv: Path | None = None) -
                     "oracle": float(truth["oracle_months"]),
                     "oracle_no_age": float(truth["oracle_no_age_months"]),
                     "chronological_age": float(truth["chronological_age_months"]),
+                    "answered": float(knee.status == "ok"),
                     "mature": float(knee.mature),
                     "at_least": float(knee.at_least_months or 0.0),
                 }
@@ -109,13 +110,16 @@ def phantom(estimator: Estimator, cohort: Path, knees_csv: Path | None = None) -
             writer.writerows(rows)
     columns = ("estimate", "no_age", "oracle", "oracle_no_age", "chronological_age")
     errors = {c: ages(rows, c) for c in columns}
+    answered = {c: ages([r for r in rows if r["answered"]], c) for c in columns}
     immature = [r for r in rows if not r["mature"]]
     return {
         "knees": len(overlaps),
         "found": len(rows),
         "errors": errors,
+        "errors_of_knees_answered": answered,
         "errors_of_knees_not_mature": {c: ages(immature, c) for c in columns},
         "ratio_to_oracle": errors["estimate"]["mae_true"] / errors["oracle"]["mae_true"],
+        "ratio_to_oracle_answered": answered["estimate"]["mae_true"] / answered["oracle"]["mae_true"],
         "ratio_to_oracle_no_age": errors["no_age"]["mae_true"] / errors["oracle_no_age"]["mae_true"],
         "mature": int(sum(r["mature"] for r in rows)),
         "mature_truly_at_least": int(sum(r["mature"] and r["true"] >= r["at_least"] for r in rows)),

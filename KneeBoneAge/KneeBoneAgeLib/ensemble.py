@@ -120,7 +120,7 @@ class Ensemble:
             read, places = self.points(window, levels, field)
             features.append(read)
             if self.regions is not None:
-                features.append(self.regions(window, places, field))
+                features.append(self.regions(images, places))
         return torch.cat(features, -1)
 
     @staticmethod

@@ -108,15 +108,18 @@ def _grad_cam(fold: BoneAge, image: Tensor) -> Tensor:
     layers = [network.backbone.stages[CAM_STAGE], network.pixels]
     attribute = LayerGradientXActivation(fold, layers if network.point_reader is not None else layers[:1])
     through_map, *through_pixels = (part.sum(1, keepdim=True) for part in attribute.attribute(image))
-    cells = through_map.abs()
+    side = image.shape[-1]
+    window, across = network.window_px(side), through_map.shape[-1]
+    values = functional.interpolate(through_map.abs(), (window, window), mode="bicubic", align_corners=False)
+    before = (side - window) // 2
+    after = side - window - before
+    values = functional.pad(values, (before, after, before, after))
     for part in through_pixels:
-        area = part.shape[-2] * part.shape[-1] / (cells.shape[-2] * cells.shape[-1])
-        cells = cells + area * functional.adaptive_avg_pool2d(part, cells.shape[-2:]).abs()
-    window = network.window_px(image.shape[-1])
-    values = functional.interpolate(cells, size=(window, window), mode="bicubic", align_corners=False)
-    before = (image.shape[-1] - window) // 2
-    after = image.shape[-1] - window - before
-    return functional.pad(values, (before, after, before, after))[0, 0].detach()
+        # Cells as large as the map's, but of the whole crop.
+        count = round(across * side / window)
+        cells = (side / count) ** 2 * functional.adaptive_avg_pool2d(part, count).abs()
+        values += functional.interpolate(cells, (side, side), mode="bicubic", align_corners=False)
+    return values[0, 0].detach()
 
 
 def _integrated_gradients(fold: BoneAge, image: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class AgeNetworkConfig:
     `point_features` and `point_hidden` (0: a linear layer) size their reader, `close_hidden` what it reads of the
     picture's own pixels around each landmark (0: nothing), `refine_hidden` what refines the landmarks by these pixels
     (0: what reads them corrects the landmarks, once), `measure_features` what is read of where they lie alone (0: they
-    are not measured apart), `region_features` what is read of each region that is looked at closely (0: none is).
+    are not measured apart), `region_features` what is read of each region that is looked at closely (0: none is) by so
+    many `region_blocks` at either scale.
     """
 
     backbone: str = "convnext_atto"
@@ -64,6 +65,7 @@ class AgeNetworkConfig:
     refine_hidden: int = 0
     measure_features: int = 0
     region_features: int = 0
+    region_blocks: int = 2
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "map_channels": list(self.map_channels)}
@@ -77,6 +79,8 @@ class AgeNetworkConfig:
         known.pop("physis_features", None)
         if known.pop("physes", ()):
             raise ValueError("it reads strips along the physes, which are now parts of regions")
+        if known.get("region_features") and "region_blocks" not in known:
+            raise ValueError("it reads regions of the window by fewer convolutions")
         return cls(**{**known, "map_channels": tuple(known["map_channels"])})
 
 
@@ -242,7 +246,7 @@ class AgeNetwork(nn.Module):
         if config.region_features:
             if config.points < POINTS_NEEDED:
                 raise ValueError(f"a network of {config.points} landmarks: the regions need {POINTS_NEEDED}")
-            self.region_reader = RegionReader(config.region_features)
+            self.region_reader = RegionReader(config.region_features, config.region_blocks)
             self.feature_count += self.region_reader.feature_count
         self.pixels = (
             nn.Identity()
@@ -261,16 +265,16 @@ class AgeNetwork(nn.Module):
 
     def see(self, image: Tensor) -> tuple[Tensor, Points | None]:
         """The features, and the landmarks where the network finds them."""
-        window = self.window(image)
-        last, maps = self.backbone.forward_intermediates(window)
-        features, points, pixels = [self.backbone.forward_head(last)], None, self.pixels(window)
+        last, maps = self.backbone.forward_intermediates(self.window(image))
+        features, points, pixels = [self.backbone.forward_head(last)], None, self.pixels(image)
         if self.map_reader is not None:
             features.append(self.map_reader(maps[len(maps) - len(self.config.map_channels) :]))
         if self.point_reader is not None:
-            read, points = self.point_reader(pixels, maps, window.shape[-1] / image.shape[-1])
+            window = self.window(pixels)
+            read, points = self.point_reader(window, maps, window.shape[-1] / image.shape[-1])
             features.append(read)
         if self.region_reader is not None and points is not None:
-            features.append(self.region_reader(pixels, points.places, window.shape[-1] / image.shape[-1]))
+            features.append(self.region_reader(pixels, points.places))
         return torch.cat(features, dim=1), points
 
     def window(self, image: Tensor) -> Tensor:

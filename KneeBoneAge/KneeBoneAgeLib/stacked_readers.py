@@ -160,13 +160,13 @@ class RegionReaders:
     def __init__(self, readers: Sequence[RegionReader]) -> None:
         self.readers, self.alike = list(readers), alike(readers)
 
-    def __call__(self, window: Tensor, places: Tensor, field: float) -> Tensor:
-        """Window (B, 1, W, W) of `field` crops and landmarks (K or 1, B, P, 2) → features (K, B, F)."""
+    def __call__(self, image: Tensor, places: Tensor) -> Tensor:
+        """Crops (B, 1, S, S) and landmarks (K or 1, B, P, 2) → features (K, B, F)."""
         networks = len(self.readers)
         if self.alike and len(places) == 1:
-            return self.readers[0](window, places[0], field).expand(networks, -1, -1)
+            return self.readers[0](image, places[0]).expand(networks, -1, -1)
         where = places.expand(networks, *places.shape[1:])
-        return torch.stack([one(window, its, field) for one, its in zip(self.readers, where, strict=True)])
+        return torch.stack([one(image, its) for one, its in zip(self.readers, where, strict=True)])
 
 
 def _through(steps: Sequence[Callable[[Tensor], Tensor]], given: Tensor) -> Tensor:

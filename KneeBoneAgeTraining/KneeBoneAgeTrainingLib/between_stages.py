@@ -16,7 +16,7 @@ from .crop_cache import KNEE, CropCache
 from .head_training import HeadRecipe, learn_heads
 from .jittered_windows import jittered_windows
 from .landmark_training import LandmarkRecipe, learn_landmarks, with_close_readers
-from .region_training import RegionRecipe, learn_regions
+from .region_training import RegionRecipe, learn_regions, region_views
 
 LANDMARKS, REGIONS, HEADS = "landmarks", "regions", "heads"
 FULL_VIEW = 0
@@ -45,8 +45,7 @@ def teach_regions(run: Path, cache: CropCache) -> None:
     if (folder / "module.safetensors").exists():
         return
     module, recipe = load_module(run / LANDMARKS), RegionRecipe()
-    windows = jittered_windows(module, cache, knees_apart(cache)[0], recipe.structure, recipe.seed)
-    learn_regions(module, windows, recipe)
+    learn_regions(module, region_views(module, cache, knees_apart(cache)[0], recipe), recipe)
     save_module(folder, module)
 
 

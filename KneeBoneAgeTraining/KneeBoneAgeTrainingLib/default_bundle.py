@@ -22,7 +22,7 @@ from KneeBoneAgeLib.regions import KNEE_REGIONS
 from KneeBoneAgeLib.version import VERSION
 
 from .between_stages import FULL_VIEW
-from .drawing import CLOSEUP_KINDS, FINDER_KINDS
+from .drawing import CLOSEUP_KINDS, FINDER_KINDS, YOUNGEST_MONTHS
 from .folds import FOLDS
 from .head_training import HeadRecipe
 from .landmark_training import LandmarkRecipe
@@ -31,11 +31,12 @@ from .region_training import RegionRecipe
 
 @dataclass(frozen=True)
 class Cohort:
-    """So many children (or films) of one seed, their ages as in the clinic or, `even_ages`, each as frequent."""
+    """So many children (or films) of one seed, their ages as in the clinic or, from `even_ages` (months) on, each as
+    frequent."""
 
     count: int
     seed: int
-    even_ages: bool = False
+    even_ages: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,13 @@ class Plan:
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
     refining: tuple[Cohort, ...] = (
         Cohort(12_000, 601),
-        Cohort(15_000, 701, even_ages=True),
+        Cohort(15_000, 701, even_ages=YOUNGEST_MONTHS),
         Cohort(14_000, 801),
-        Cohort(10_000, 802, even_ages=True),
+        Cohort(10_000, 802, even_ages=YOUNGEST_MONTHS),
+        Cohort(8_000, 803, even_ages=144.0),
     )
     folds: tuple[Cohort, ...] = (Cohort(2_500, 607),)
-    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_500, 504, even_ages=True))
+    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_500, 504, even_ages=YOUNGEST_MONTHS))
     finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3), Cohort(8_000, 4))
     finder_minutes: float = 60.0
     pretraining_steps: int = 1_700
@@ -96,7 +98,8 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     def crops(name: str, cohort: Cohort, kind: str = "crops", *more: str) -> tuple[str, list[str]]:
         out = run / name / str(cohort.seed)
         numbers = ["--children", str(cohort.count), "--seed", str(cohort.seed)]
-        numbers += ["--even-ages"] * cohort.even_ages
+        if cohort.even_ages is not None:
+            numbers += ["--even-ages", str(cohort.even_ages)]
         return f"{name}-{cohort.seed}", [drawing, kind, str(out), *numbers, *more]
 
     def learn(

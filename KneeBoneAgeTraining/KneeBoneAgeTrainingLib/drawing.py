@@ -274,10 +274,14 @@ def posteriors(children: Sequence[Child]) -> np.ndarray:
     return found
 
 
-def _even_ages(children: int, seed: int) -> np.ndarray:
-    """Chronological ages (months) of so many children, from half a year up to the clinic's oldest."""
+YOUNGEST_MONTHS = 6.0
+"""Youngest chronological age of a cohort in which every age is as frequent."""
+
+
+def _even_ages(children: int, seed: int, youngest: float) -> np.ndarray:
+    """Chronological ages (months) of so many children, from the youngest up to the clinic's oldest."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, 0)))
-    return rng.uniform(6.0, OLDEST_MONTHS, children)
+    return rng.uniform(youngest, OLDEST_MONTHS, children)
 
 
 def draw_crops(
@@ -287,7 +291,7 @@ def draw_crops(
     *,
     negatives: bool = False,
     oracle: bool = False,
-    even_ages: bool = False,
+    even_ages: float | None = None,
     part: int = 250,
     worker: int = 0,
     workers: int = 1,
@@ -295,10 +299,10 @@ def draw_crops(
     """Draw one crop a child into a cache, in parts; parts that are there already are kept (resume).
 
     Workers share the parts: worker ``k`` of ``n`` draws parts k, k + n, … With ``negatives``, a picture a child
-    that is not a frontal knee fit for reading, of the kinds of `NEGATIVES` in turn. With ``even_ages`` every age is
-    as frequent as any other; a clinic sees few small children and few who are grown.
+    that is not a frontal knee fit for reading, of the kinds of `NEGATIVES` in turn. With ``even_ages`` every age from
+    so many months on is as frequent as any other; a clinic sees few small children and few who are grown.
     """
-    ages = _even_ages(children, seed) if even_ages else None
+    ages = None if even_ages is None else _even_ages(children, seed, even_ages)
     everybody = draw_children(children, seed, ages, with_oracle=oracle)
     parts = -(-children // part)
     for number in range(worker, parts, workers):
@@ -328,7 +332,14 @@ def main() -> None:
     parser.add_argument("--worker", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--oracle", action="store_true")
-    parser.add_argument("--even-ages", action="store_true", help="every age as frequent as any other")
+    parser.add_argument(
+        "--even-ages",
+        type=float,
+        nargs="?",
+        const=YOUNGEST_MONTHS,
+        metavar="YOUNGEST",
+        help="every age from so many months on as frequent as any other",
+    )
     given = parser.parse_args()
     draw_crops(
         given.out,

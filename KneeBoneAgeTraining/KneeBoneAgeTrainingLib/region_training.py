@@ -1,7 +1,9 @@
-"""The reader of the regions of an age network, learnt from windows of the picture alone.
+"""The reader of the regions of an age network, learnt from what they show in jittered crops alone.
 
-What a region shows is told by its indicators and maturities. No backbone runs, and the regions lie where the true
-landmarks are, a little misplaced: so this needs no finished landmarks, and knees are seen by the hundred thousand.
+What a region shows is told by its own indicators and maturities, and by where its landmarks lie: a number for the whole
+picture hardly teaches to find the faint edge of a patella, the place of that edge does. No backbone runs, and the
+regions lie where the true landmarks are, a little misplaced: so this needs no finished landmarks, and knees are seen by
+the hundred thousand. Each region is learnt by itself.
 """
 
 from __future__ import annotations
@@ -9,16 +11,24 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from KneeBoneAgeLib.network import AgeNetwork
-from KneeBoneAgeLib.regions import KNEE_REGIONS, RegionReader
+from KneeBoneAgeLib.phantom.build import LANDMARKS
+from KneeBoneAgeLib.phantom.maturation import INDICATOR_NAMES
+from KneeBoneAgeLib.regions import KNEE_REGIONS, POINTS_NEEDED, Region, RegionReader
 
 from .age_module import AgeModule, masked_smooth_l1, of_own_sex
-from .jittered_windows import Windows
+from .batches import Part, rows_of
+from .crop_cache import CropCache, CropLabels
+from .recipe import TRUE_SD_MONTHS
 from .runs.loop import move_average
 
 log = logging.getLogger(__name__)
@@ -26,27 +36,69 @@ log = logging.getLogger(__name__)
 REGION_FEATURES = 96
 """What is read of each region."""
 
+GREYS, GREY = 40.0, 128.0
+"""A region's picture, of deviation 1, is kept in bytes: so many to a deviation, around this one."""
+
 
 @dataclass(frozen=True)
 class RegionRecipe:
     """How the reader of the regions is learnt; `structure` as in `head_training.HeadRecipe`."""
 
     structure: tuple[float, ...] = (1.0, 0.3)
-    steps: int = 8000
+    steps: int = 6000  # a region
     batch: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warm_up: float = 0.1  # share of the steps
     ema_decay: float = 0.998
-    shift_px: float = 0.7
-    """Standard deviation by which all landmarks of a window are misplaced together: more than found ones ever are."""
+    shift: float = 0.007
+    """Standard deviation by which all landmarks of a crop are misplaced together, -1 to 1 across: more than found ones
+    ever are."""
     scale: float = 0.01
     """And of the scale by which they are drawn apart."""
-    rarest: float = 10.0
+    rarest: float = 20.0
     """What few knees show (bridges, scars) counts as much as what all show, but at most so many times."""
+    point_scale: float = 6.0
+    """Of where landmarks lie in a region, in breadths, so that it counts as much as indicators."""
+    least_seen: float = 0.05
+    """A landmark is learnt where it lies in a region of this share of knees at least."""
     noise: float = 0.3
     """Largest standard deviation of the noise on a region, whose own deviation is 1."""
     seed: int = 27
+
+
+@dataclass(frozen=True)
+class RegionViews:
+    """What one region shows in N jittered crops.
+
+    `pictures` (N, rows, columns) uint8 (`GREYS`); of what it shows, `points` (N, P, 2) where the landmarks lie in it
+    (`Region.locate`), `indicators` (N, I) and `maturities` (N, M), NaN where there is none; `sex` (N,) 0 F, 1 M."""
+
+    pictures: Tensor
+    points: Tensor
+    indicators: Tensor
+    maturities: Tensor
+    sex: Tensor
+
+    @classmethod
+    def empty(cls, region: Region, views: int, labels: CropLabels) -> RegionViews:
+        """Room for so many views; what is known of the crops is known of the views."""
+        return cls(
+            torch.empty(views, region.rows_px, region.columns_px, dtype=torch.uint8),
+            torch.empty(views, len(_landmarks(region, labels.landmarks)), 2),
+            torch.empty(views, len(_shown(region, labels.indicators))),
+            torch.empty(views, len(_shown(region, labels.maturities))),
+            torch.empty(views, dtype=torch.int64),
+        )
+
+    @property
+    def told(self) -> Tensor:
+        """Indicators and maturities, (N, I + M)."""
+        return torch.cat([self.indicators, self.maturities], dim=1)
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Pictures as the reader gets them, (B, 1, rows, columns) float32."""
+        return (self.pictures[rows, None].float() - GREY) / GREYS
 
 
 def reader_of(network: AgeNetwork) -> RegionReader:
@@ -56,16 +108,89 @@ def reader_of(network: AgeNetwork) -> RegionReader:
     return network.region_reader
 
 
-def learn_regions(module: AgeModule, windows: Windows, recipe: RegionRecipe | None = None) -> None:
-    """Learn the reader of the regions, in both networks of a module on a CPU, by indicators and maturities of either
-    sex. Convolutions run in bfloat16: half the time on processors that have it."""
+def region_views(
+    module: AgeModule,
+    cache: CropCache,
+    rows: NDArray[np.intp],
+    recipe: RegionRecipe,
+    batch: int = 64,
+) -> dict[int, RegionViews]:
+    """Of each region, by its number, its views in a jittered crop of each row and each `structure`."""
+    size = module.averaged.config.image_size
+    rng, draw = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
+    count = len(recipe.structure) * len(rows)
+    found = {
+        number: RegionViews.empty(region, count, cache.labels) for number, region in enumerate(KNEE_REGIONS)
+    }
+    indicators = cache.labels.indicators.shape[1]
+    part, done = Part(cache, rows, 1.0, "true", TRUE_SD_MONTHS), 0
+    for share in recipe.structure:
+        drawn = replace(module.recipe, jitter=module.recipe.jitter.with_structure(share))
+        for start in range(0, len(rows), batch):
+            crops = rows_of(part, rows[start : start + batch], drawn, rng, size)
+            here = slice(done, done + len(crops["sex"]))
+            places = misplaced(crops["landmarks"], recipe, draw)
+            own, clocks = crops["indicators"].tensor_split([indicators], dim=1)
+            for number, kept in found.items():
+                region = KNEE_REGIONS[number]
+                shown = region.cut(crops["image"], places)[:, 0]
+                kept.pictures[here] = (shown * GREYS + GREY).round().clamp(0, 255).to(torch.uint8)
+                points = crops["landmarks"][:, _landmarks(region, crops["landmarks"])]
+                kept.points[here] = region.locate(points, places)
+                kept.indicators[here] = own[:, _shown(region, own)]
+                kept.maturities[here] = clocks[:, _shown(region, clocks)]
+                kept.sex[here] = crops["sex"]
+            done = here.stop
+    return found
+
+
+def _shown(region: Region, told: Tensor | NDArray[np.float32]) -> list[int]:
+    """Columns of indicators or maturities that a region shows: all where they are not the phantom's."""
+    count = told.shape[1]
+    return region.names(INDICATOR_NAMES) if count == len(INDICATOR_NAMES) else list(range(count))
+
+
+def _landmarks(region: Region, known: Tensor | NDArray[np.float32]) -> list[int]:
+    """Numbers of a region's landmarks, among those that are known of the crops."""
+    return region.names(LANDMARKS[: known.shape[1]])
+
+
+def misplaced(places: Tensor, recipe: RegionRecipe, draw: torch.Generator) -> Tensor:
+    """Landmarks (N, P, 2) of crops, moved together and apart as the recipe says; one that is not known lies in the
+    middle."""
+    count = len(places)
+    unnamed = (0, 0, 0, max(0, POINTS_NEEDED - places.shape[1]))
+    moved = functional.pad(torch.nan_to_num(places), unnamed) + recipe.shift * torch.randn(
+        count, 1, 2, generator=draw
+    )
+    middle = moved[:, [KNEE_REGIONS[0].medial, KNEE_REGIONS[0].lateral]].mean(1, keepdim=True)
+    return middle + (moved - middle) * (1 + recipe.scale * torch.randn(count, 1, 1, generator=draw))
+
+
+def learn_regions(
+    module: AgeModule, views: Mapping[int, RegionViews], recipe: RegionRecipe | None = None
+) -> None:
+    """Learn to read regions, by their numbers, in both networks of a module on a CPU, by indicators, maturities of
+    either sex and landmarks. Convolutions run in bfloat16: half the time on processors that have it."""
     recipe = recipe or RegionRecipe()
-    torch.manual_seed(recipe.seed)
-    draw = torch.Generator().manual_seed(recipe.seed)
     reader = copy.deepcopy(reader_of(module.averaged)).requires_grad_(True).train()
-    indicators, maturities = module.outputs
-    readout = nn.Linear(reader.feature_count, indicators + 2 * maturities)
-    learner = nn.ModuleList([reader, readout])
+    for number, seen in views.items():
+        log.info("region %d: %d views", number, len(seen.sex))
+        _learn_region(reader, number, seen, recipe)
+    for network in (module.network, module.averaged):
+        reader_of(network).load_state_dict(reader.state_dict())
+
+
+def _learn_region(reader: RegionReader, number: int, views: RegionViews, recipe: RegionRecipe) -> None:
+    torch.manual_seed(recipe.seed + number)
+    draw = torch.Generator().manual_seed(recipe.seed + number)
+    often = torch.isfinite(views.points[..., 0]).float().mean(0) >= recipe.least_seen
+    points, told = views.points[:, often], views.told
+    middle = torch.nan_to_num(points.nanmean(0))
+    outputs = (views.indicators.shape[1], views.maturities.shape[1])
+    numbers = outputs[0] + 2 * outputs[1]
+    readout = nn.Linear(reader.features, numbers + 2 * points.shape[1])
+    learner = nn.ModuleList([reader.eyes[number], readout])
     averaged = copy.deepcopy(learner)
     optimizer = torch.optim.AdamW(
         learner.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -73,16 +198,18 @@ def learn_regions(module: AgeModule, windows: Windows, recipe: RegionRecipe | No
     pace = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=recipe.warm_up
     )
-    known = torch.isfinite(windows.indicators).float().mean(0)
+    known = torch.isfinite(told).float().mean(0)
     weight = (1 / known.clamp(min=1e-6)).clamp(max=recipe.rarest)
     began, mean = time.monotonic(), 0.0
     for step in range(recipe.steps):
-        views = windows.take(torch.randint(len(windows.pictures), (recipe.batch,), generator=draw))
-        pictures = _misplaced(views, recipe)
+        rows = torch.randint(len(views.sex), (recipe.batch,), generator=draw)
+        pictures = views.images(rows)
+        pictures = pictures + recipe.noise * torch.rand(len(rows), 1, 1, 1) * torch.randn_like(pictures)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            seen = reader.read(pictures)
-        said = of_own_sex(readout(seen.float()), views.sex, module.outputs)
-        loss = masked_smooth_l1(said, views.indicators, weight)
+            found = reader.look(number, pictures)
+        said, located = readout(found.float()).tensor_split([numbers], dim=1)
+        loss = masked_smooth_l1(of_own_sex(said, views.sex[rows], outputs), told[rows], weight)
+        loss = loss + masked_smooth_l1(located, recipe.point_scale * (points[rows] - middle).flatten(1))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
@@ -91,19 +218,8 @@ def learn_regions(module: AgeModule, windows: Windows, recipe: RegionRecipe | No
         move_average(averaged, learner, step, recipe.ema_decay)
         mean += loss.item() / 250
         if (step + 1) % 250 == 0:
-            log.info("regions: step %d  %.0f s  loss %.4f", step + 1, time.monotonic() - began, mean)
+            log.info(
+                "region %d: step %d  %.0f s  loss %.4f", number, step + 1, time.monotonic() - began, mean
+            )
             mean = 0.0
-    learnt = averaged[0].state_dict()
-    for network in (module.network, module.averaged):
-        reader_of(network).load_state_dict(learnt)
-
-
-def _misplaced(views: Windows, recipe: RegionRecipe) -> list[Tensor]:
-    """What the regions of N windows show, (N, 1, rows, columns) each, misplaced and with noise."""
-    count, pitch = len(views.pictures), 2 / views.pictures.shape[-1]
-    places = torch.nan_to_num(views.places) + recipe.shift_px * pitch * torch.randn(count, 1, 2)
-    edges = places[:, [KNEE_REGIONS[0].medial, KNEE_REGIONS[0].lateral]].mean(1, keepdim=True)
-    places = edges + (places - edges) * (1 + recipe.scale * torch.randn(count, 1, 1))
-    window = views.images()
-    pictures = [region.cut(window, places, 1.0) for region in KNEE_REGIONS]
-    return [one + recipe.noise * torch.rand(count, 1, 1, 1) * torch.randn_like(one) for one in pictures]
+    reader.eyes[number].load_state_dict(averaged[0].state_dict())

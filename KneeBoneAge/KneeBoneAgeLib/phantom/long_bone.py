@@ -14,6 +14,10 @@ from .solids import TABLE_STEP_MM, OfDistance, Pose, Section, Seen, Stack, see, 
 _BARELY = 27.5
 """exp(-x²) is zero in double precision from here on."""
 
+_CALCIFIED, _PLATE = 0.06, 0.05
+"""Mineral of the lines on both sides of an open physis, the metaphysis's and the epiphysis's, beside that of cortex. A
+physis that has just closed leaves both, one on the other: a line that readers see (SVAD's stage 3)."""
+
 
 @dataclass(frozen=True)
 class LongBone:
@@ -100,7 +104,7 @@ class _End:
         crest = float(np.abs(wave.values).max())
         whole, marrow = seen.chords(), seen.chords(self._wall(seen))
         plain = max(0.9 * pen.unit, 0.9 + _BARELY * max(0.8, 0.4 * blur)) + crest + 1.0
-        line = 0.075 * ((1 - bone.bridging) * 0.8 + bone.scar * 0.55)
+        line = _CALCIFIED * (1 - bone.bridging) + (_CALCIFIED + _PLATE) * bone.scar
         for patch in window.strips(seen):
             section = Section(seen, patch)
             outer, inner = section.path(whole), section.path(marrow)
@@ -150,7 +154,7 @@ class _End:
             under = np.exp(-(((below - 2 * shell) / (0.05 * pen.unit)).clip(0, None) ** 2))
             dense = build.sclerosis * under * inner
             mineral = ((outer - inner) + build.trabecular * 1.1 * inner + 0.6 * dense) * presence
-            mineral += 0.05 * plate * outer * in_bone
+            mineral += _PLATE * plate * outer * in_bone
             pen.add(patch, mineral, (outer > 1.0) & (presence > 0.5), bone.label)
 
     def _mark_shaft(self, seen: Seen) -> None:

@@ -1,5 +1,7 @@
 """The phantom's solids and the knee made of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -109,6 +111,24 @@ def test_an_open_physis_is_a_dark_band_and_a_closed_one_is_bone(children):
     closed = [c for c in children if c.indicators.femur_bridging == 1]
     assert max(least_over_most(c) for c in open_[:5]) < 0.35
     assert min(least_over_most(c) for c in closed[-5:]) > 0.6
+
+
+@pytest.mark.parametrize("bone", ["femur", "tibia"])
+def test_a_physis_that_has_just_closed_leaves_a_line_that_readers_see(children, bone):
+    oldest = children[-1]
+    assert oldest.indicators.femur_bridging == oldest.indicators.tibia_bridging == 1.0
+
+    def mineral(scar):
+        scars = {"femur_scar": 0.0, "tibia_scar": 0.0, f"{bone}_scar": scar}
+        shown = replace(oldest.indicators, **scars)
+        return upright_knee(replace(oldest, indicators=shown))[0].bone_mm
+
+    without, faded, fresh = (mineral(scar) for scar in (0.0, 0.35, 1.0))
+    np.testing.assert_allclose(faded - without, 0.35 * (fresh - without), atol=1e-4)
+    share = (fresh - without)[:, 330:370].mean(1) / np.maximum(without[:, 330:370].mean(1), 1.0)
+    seen = np.flatnonzero(share > 0.05)
+    assert 0.2 < share.max() < 0.6
+    assert len(seen) * 0.4 < 6.0  # mm: a line, no band
 
 
 def test_the_fibula_is_lateral_on_either_side(children):

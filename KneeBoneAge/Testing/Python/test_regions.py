@@ -1,4 +1,4 @@
-"""Regions of the knee, cut from a window in the frame of their bone."""
+"""Regions of the knee, cut from a crop in the frame of their bone."""
 
 import math
 
@@ -7,15 +7,16 @@ import torch
 
 from KneeBoneAgeLib.network import AgeNetwork, AgeNetworkConfig
 from KneeBoneAgeLib.phantom.build import LANDMARKS
-from KneeBoneAgeLib.regions import KNEE_REGIONS, POINTS_NEEDED, Region, RegionReader
+from KneeBoneAgeLib.phantom.maturation import INDICATOR_NAMES
+from KneeBoneAgeLib.regions import KNEE_REGIONS, POINTS_NEEDED, Region, RegionReader, Residual
 
-SIDE, FIELD = 160, 0.8
-REGION = Region(0, 1, (-0.6, 0.6), (-0.3, 0.5), 72, 48)
+SIDE = 160
+REGION = Region(("femur",), 0, 1, (-0.6, 0.6), (-0.3, 0.5), 72, 48)
 
 
-def window_with_line(turn: float = 0.0, size: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def crop_with_line(turn: float = 0.0, size: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """A bright bone crossed by a dark line 0.1 breadths distal of its middle, a bright spot lateral above, turned about
-    the middle; the two edges as landmarks of the crop."""
+    the middle; the two edges as landmarks."""
     at = (torch.arange(SIDE) + 0.5) * 2 / SIDE - 1
     y, x = torch.meshgrid(at, at, indexing="ij")
     along = (math.cos(turn) * x + math.sin(turn) * y) / size
@@ -24,12 +25,12 @@ def window_with_line(turn: float = 0.0, size: float = 1.0) -> tuple[torch.Tensor
     picture += ((along - 0.2).abs() < 0.05).float() * ((across + 0.12).abs() < 0.05).float()
     ends = size * torch.tensor([[-0.4, 0.0], [0.4, 0.0]])
     matrix = torch.tensor([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-    return picture[None, None], (ends @ matrix * FIELD)[None]
+    return picture[None, None], (ends @ matrix)[None]
 
 
 @pytest.mark.parametrize(("turn", "size"), [(0.0, 1.0), (0.3, 1.0), (-0.4, 1.0), (0.2, 0.7), (-0.1, 1.3)])
 def test_a_region_shows_the_bone_alike_however_large_and_turned_it_is(turn, size):
-    shown = REGION.cut(*window_with_line(turn, size), FIELD)
+    shown = REGION.cut(*crop_with_line(turn, size))
     assert shown.shape == (1, 1, 48, 72)
     assert shown.mean().abs() < 1e-4
     assert shown.std() == pytest.approx(1.0, abs=0.1)
@@ -42,26 +43,41 @@ def test_a_region_shows_the_bone_alike_however_large_and_turned_it_is(turn, size
     assert picture[4, 0] < picture[4, 36] - 1  # the region reaches beyond the bone
 
 
+@pytest.mark.parametrize(("turn", "size"), [(0.0, 1.0), (0.3, 0.7), (-0.4, 1.3)])
+def test_a_point_lies_in_a_region_where_the_region_shows_it(turn, size):
+    picture, places = crop_with_line(turn, size)
+    spot = picture[0, 0].argmax()
+    point = (torch.stack([spot % SIDE, spot // SIDE]) + 0.5) * 2 / SIDE - 1
+    (along, across), middle, outside = REGION.locate(
+        torch.stack([point, places[0].mean(0), places[0, 1] * 1.1])[None], places
+    )[0]
+    shown = REGION.cut(picture, places)[0, 0]
+    row, column = round(float((across + 0.3) / 0.8 * 47)), round(float((along + 0.6) / 1.2 * 71))
+    assert shown[row - 2 : row + 3, column - 2 : column + 3].max() > 0.95 * shown.max()
+    assert torch.allclose(middle, torch.zeros(2), atol=1e-6)
+    assert torch.isfinite(outside).all()  # 0.55 breadths from the middle
+    beyond = REGION.locate(places[:, 1:] * 1.3, places)
+    assert torch.isnan(beyond).all()
+
+
 def test_regions_do_not_know_the_films_brightness_and_contrast():
-    picture, places = window_with_line()
-    assert torch.allclose(
-        REGION.cut(picture, places, FIELD), REGION.cut(5 + 3 * picture, places, FIELD), atol=0.15
-    )
+    picture, places = crop_with_line()
+    assert torch.allclose(REGION.cut(picture, places), REGION.cut(5 + 3 * picture, places), atol=0.15)
 
 
 @pytest.mark.parametrize("apart", [0.0, 1e-3])
 def test_edges_that_fall_together_do_not_fold_the_region_up(apart):
-    picture, _ = window_with_line()
-    places = torch.tensor([[[-0.33, 0.0], [-0.33 + apart, 0.0]]])  # at the edge of the bone
-    shown = REGION.cut(picture, places, FIELD)
+    picture, _ = crop_with_line()
+    places = torch.tensor([[[-0.41, 0.0], [-0.41 + apart, 0.0]]])  # at the edge of the bone
+    shown = REGION.cut(picture, places)
     assert torch.isfinite(shown).all()
     if apart:
         assert shown.std() == pytest.approx(1.0, abs=0.1)
-    assert torch.isfinite(REGION.cut(0 * picture, places, FIELD)).all()
+    assert torch.isfinite(REGION.cut(0 * picture, places)).all()
 
 
 def test_the_regions_lie_at_the_metaphyses_and_a_network_without_those_is_refused():
-    for region, bone in zip(KNEE_REGIONS, ("femur", "tibia", "fibula"), strict=True):
+    for region, bone in zip(KNEE_REGIONS, ("femur", "tibia", "fibula", "femur"), strict=True):
         assert LANDMARKS[region.medial] == f"{bone}_metaphysis_medial"
         assert LANDMARKS[region.lateral] == f"{bone}_metaphysis_lateral"
     for points in (0, POINTS_NEEDED - 1):
@@ -71,17 +87,17 @@ def test_the_regions_lie_at_the_metaphyses_and_a_network_without_those_is_refuse
 
 def test_places_are_not_pulled_towards_what_reads_well():
     torch.manual_seed(1)
-    reader = RegionReader(8)
-    picture, _ = window_with_line()
+    reader = RegionReader(8, 1)
+    picture, _ = crop_with_line()
     places = torch.rand(1, 31, 2, requires_grad=True)
-    reader(picture, places, FIELD).sum().backward()
+    reader(picture, places).sum().backward()
     assert places.grad is None
     assert all(eye[0].weight.grad.abs().sum() > 0 for eye in reader.eyes)
 
 
 def test_each_region_has_its_own_features():
     torch.manual_seed(1)
-    reader, (picture, _) = RegionReader(8), window_with_line()
+    reader, (picture, _) = RegionReader(8, 1), crop_with_line()
     places = torch.zeros(1, 31, 2)
     places[:, 0, 0], places[:, 1, 0] = -0.4, 0.4
     places[:, 9], places[:, 10] = torch.tensor([-0.4, 0.3]), torch.tensor([0.4, 0.3])
@@ -89,11 +105,20 @@ def test_each_region_has_its_own_features():
     moved = places.clone()
     moved[:, 10, 1] += 0.2
     with torch.no_grad():
-        first, second = reader(picture, places, FIELD), reader(picture, moved, FIELD)
+        first, second = reader(picture, places), reader(picture, moved)
     assert first.shape == (1, reader.feature_count) == (1, 8 * len(KNEE_REGIONS))
     assert torch.equal(first[:, :8], second[:, :8])
     assert not torch.equal(first[:, 8:16], second[:, 8:16])
     assert torch.equal(first[:, 16:], second[:, 16:])
+
+
+def test_every_indicator_and_landmark_is_shown_by_one_region():
+    for known in (INDICATOR_NAMES, LANDMARKS):
+        shown = [number for region in KNEE_REGIONS for number in region.names(known)]
+        assert sorted(shown) == list(range(len(known)))
+    assert [LANDMARKS[number] for number in KNEE_REGIONS[3].names(LANDMARKS)] == [
+        "patella_superior", "patella_inferior", "patella_medial", "patella_lateral",
+    ]  # fmt: skip
 
 
 def test_a_config_with_regions_survives_its_json_and_one_without_has_none():
@@ -107,9 +132,26 @@ def test_a_config_with_regions_survives_its_json_and_one_without_has_none():
     )
 
 
-def test_a_network_of_an_earlier_version_is_read_unless_it_looks_along_physes():
+def test_a_network_of_an_earlier_version_is_read_unless_it_looks_closely_in_other_ways():
     plain = {key: value for key, value in AgeNetworkConfig().to_json().items() if key != "region_features"}
     earlier = {**plain, "physes": [], "physis_features": 32}
     assert AgeNetworkConfig.from_json(earlier) == AgeNetworkConfig()
     with pytest.raises(ValueError, match="strips along the physes"):
         AgeNetworkConfig.from_json({**earlier, "physes": [[0, 1, 2, 3]]})
+    shallow = {key: value for key, value in plain.items() if key != "region_blocks"}
+    assert AgeNetworkConfig.from_json(shallow).region_features == 0
+    with pytest.raises(ValueError, match="fewer convolutions"):
+        AgeNetworkConfig.from_json({**shallow, "region_features": 96})
+
+
+def test_a_reader_starts_without_what_its_blocks_add():
+    torch.manual_seed(1)
+    deep, picture = RegionReader(8, 2), torch.randn(3, 1, KNEE_REGIONS[2].rows_px, KNEE_REGIONS[2].columns_px)
+    shallow = RegionReader(8, 0)
+    kept = [one for one in deep.eyes[2] if not isinstance(one, Residual)]
+    shallow.eyes[2].load_state_dict(torch.nn.Sequential(*kept).state_dict())
+    assert len(kept) == len(deep.eyes[2]) - 4
+    with torch.no_grad():
+        assert torch.allclose(deep.look(2, picture), shallow.look(2, picture), atol=1e-6)
+        deep.eyes[2][3].second.weight += 0.1
+        assert not torch.allclose(deep.look(2, picture), shallow.look(2, picture), atol=1e-3)

@@ -16,16 +16,19 @@ def labels_of(folder, monkeypatch, **options) -> CropLabels:
 
 def test_with_even_ages_every_age_is_as_frequent_as_any_other(tmp_path, monkeypatch):
     clinic = labels_of(tmp_path / "clinic", monkeypatch).age_months
-    even = labels_of(tmp_path / "even", monkeypatch, even_ages=True).age_months
+    even = labels_of(tmp_path / "even", monkeypatch, even_ages=drawing.YOUNGEST_MONTHS).age_months
     shares = np.histogram(even, bins=[6, 48, 90, 132, 174, 216])[0] / len(even)
     assert np.all(np.abs(shares - 0.2) < 0.06)
     assert np.mean(clinic < 48) < 0.1 < np.mean(even < 48)
-    again = labels_of(tmp_path / "again", monkeypatch, even_ages=True, part=200).age_months
+    again = labels_of(tmp_path / "again", monkeypatch, even_ages=drawing.YOUNGEST_MONTHS, part=200).age_months
     assert np.array_equal(even, again)
+    grown = labels_of(tmp_path / "grown", monkeypatch, even_ages=150.0).age_months
+    assert 150 <= grown.min() < 153
+    assert np.all(np.abs(np.histogram(grown, bins=[150, 172, 194, 216])[0] / len(grown) - 1 / 3) < 0.07)
 
 
 def test_what_the_oracle_says_is_kept_with_the_crops_when_it_is_asked(tmp_path, monkeypatch):
-    labels = labels_of(tmp_path / "told", monkeypatch, oracle=True, even_ages=True)
+    labels = labels_of(tmp_path / "told", monkeypatch, oracle=True, even_ages=drawing.YOUNGEST_MONTHS)
     assert np.isnan(labels_of(tmp_path / "not", monkeypatch).posterior).all()
     share = labels.posterior.astype(float)
     assert np.abs(share.sum(2) - 1).max() < 2e-3
