@@ -35,7 +35,10 @@ def match(box, knees):
 
 
 def ages(rows: list[dict[str, float]], column: str) -> dict[str, float]:
-    """Errors of one column of estimates against the true and the assigned bone age, and intervals' coverage."""
+    """Errors of one column of estimates against the true and the assigned bone age, and intervals' coverage; nothing
+    where there are no rows."""
+    if not rows:
+        return {}
     guess = np.array([r[column] for r in rows])
     truth, assigned = (np.array([r[k] for r in rows]) for k in ("true", "assigned"))
     found = {
@@ -49,6 +52,13 @@ def ages(rows: list[dict[str, float]], column: str) -> dict[str, float]:
         found["coverage_true"] = ((low <= truth) & (truth <= high)).mean()
         found["interval_width"] = (high - low).mean()
     return {k: round(float(v), 4) for k, v in found.items()}
+
+
+def ratio(errors: dict[str, dict[str, float]], column: str, other: str) -> float | None:
+    """One column's error against the true bone age over another's; None where there is none."""
+    if not errors[column]:
+        return None
+    return errors[column]["mae_true"] / errors[other]["mae_true"]
 
 
 def phantom(estimator: Estimator, cohort: Path, knees_csv: Path | None = None) -> dict[str, object]:
@@ -118,9 +128,10 @@ def phantom(estimator: Estimator, cohort: Path, knees_csv: Path | None = None) -
         "errors": errors,
         "errors_of_knees_answered": answered,
         "errors_of_knees_not_mature": {c: ages(immature, c) for c in columns},
-        "ratio_to_oracle": errors["estimate"]["mae_true"] / errors["oracle"]["mae_true"],
-        "ratio_to_oracle_answered": answered["estimate"]["mae_true"] / answered["oracle"]["mae_true"],
-        "ratio_to_oracle_no_age": errors["no_age"]["mae_true"] / errors["oracle_no_age"]["mae_true"],
+        "ratio_to_oracle": ratio(errors, "estimate", "oracle"),
+        "ratio_to_oracle_answered": ratio(answered, "estimate", "oracle"),
+        "ratio_to_oracle_no_age": ratio(errors, "no_age", "oracle_no_age"),
+        "ratio_to_oracle_no_age_answered": ratio(answered, "no_age", "oracle_no_age"),
         "mature": int(sum(r["mature"] for r in rows)),
         "mature_truly_at_least": int(sum(r["mature"] and r["true"] >= r["at_least"] for r in rows)),
         "mature_youngest_true": min((r["true"] for r in rows if r["mature"]), default=None),

@@ -115,7 +115,7 @@ def _grad_cam(fold: BoneAge, image: Tensor) -> Tensor:
     after = side - window - before
     values = functional.pad(values, (before, after, before, after))
     for part in through_pixels:
-        # Cells as large as the map's, but of the whole crop.
+        # Cells about as large as the map's, but of the whole crop.
         count = round(across * side / window)
         cells = (side / count) ** 2 * functional.adaptive_avg_pool2d(part, count).abs()
         values += functional.interpolate(cells, (side, side), mode="bicubic", align_corners=False)

@@ -33,15 +33,15 @@ class AgeNetworkConfig:
     """Everything that rebuilds an `AgeNetwork`; JSON-able by `to_json` and back by `from_json`.
 
     `backbone_options` are timm's own keyword arguments; beside the readers one block in the last stage is enough.
-    `image_size` is the side of the crop in pixels, `field` the share of it, around the joint, that is looked at.
+    `image_size` is the side of the crop in pixels, `field` the share of it, around the joint, that the backbone sees.
     `map_channels` are what the last stages' maps are squeezed to before they are read place by place (none: they are
     not), `map_features` what is read from them, `map_rank` of what rank that reading is (0: full; a finished network is
     stored smaller with less). `points` is how many landmarks are found (none: no landmarks); `point_width`,
     `point_features` and `point_hidden` (0: a linear layer) size their reader, `close_hidden` what it reads of the
     picture's own pixels around each landmark (0: nothing), `refine_hidden` what refines the landmarks by these pixels
     (0: what reads them corrects the landmarks, once), `measure_features` what is read of where they lie alone (0: they
-    are not measured apart), `region_features` what is read of each region that is looked at closely (0: none is) by so
-    many `region_blocks` at either scale.
+    are not measured apart), `region_features` what is read of each region of the crop that is looked at closely (0:
+    none is), with `region_blocks` residual blocks at each of its two coarser scales.
     """
 
     backbone: str = "convnext_atto"
@@ -80,7 +80,7 @@ class AgeNetworkConfig:
         if known.pop("physes", ()):
             raise ValueError("it reads strips along the physes, which are now parts of regions")
         if known.get("region_features") and "region_blocks" not in known:
-            raise ValueError("it reads regions of the window by fewer convolutions")
+            raise ValueError("it reads regions as an earlier version did")
         return cls(**{**known, "map_channels": tuple(known["map_channels"])})
 
 
@@ -266,7 +266,9 @@ class AgeNetwork(nn.Module):
     def see(self, image: Tensor) -> tuple[Tensor, Points | None]:
         """The features, and the landmarks where the network finds them."""
         last, maps = self.backbone.forward_intermediates(self.window(image))
-        features, points, pixels = [self.backbone.forward_head(last)], None, self.pixels(image)
+        features, points = [self.backbone.forward_head(last)], None
+        # A tensor of its own: what is asked of it is asked of the readers alone.
+        pixels = self.pixels(image.view_as(image))
         if self.map_reader is not None:
             features.append(self.map_reader(maps[len(maps) - len(self.config.map_channels) :]))
         if self.point_reader is not None:

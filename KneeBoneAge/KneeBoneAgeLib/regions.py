@@ -14,9 +14,9 @@ from torch.nn import functional
 class Region:
     """A rectangle that moves with a bone, in breadths of its metaphysis from the middle between both edges of that.
 
-    `shows` are the beginnings of the names of indicators and landmarks that are read off it. `medial` and `lateral` are
-    the edges, as numbers of `phantom.build.LANDMARKS`; `along` goes from the medial towards the lateral one, `across`
-    distally.
+    `shows` are the first words of the names of indicators and landmarks that are read off it. `medial` and `lateral`
+    are the edges, as numbers of `phantom.build.LANDMARKS`; `along` goes from the medial towards the lateral one,
+    `across` distally.
     """
 
     shows: tuple[str, ...]
@@ -87,8 +87,8 @@ class RegionReader(nn.Module):
     """Crop and landmarks → features (B, R · F) of the R `KNEE_REGIONS`.
 
     Heights, bridges, the patella over the femur and the tuberosity show in details that the backbone's cells are too
-    coarse for. Each region is read by convolutions of its own, `blocks` residual ones at either scale: the faint edge
-    of a patella is found by following it. It learns by itself, before the heads.
+    coarse for. Each region is read by convolutions of its own, with `blocks` residual ones at each of the two coarser
+    scales: the faint edge of a patella is found by following it. It learns by itself, before the heads.
     """
 
     CHANNELS, SQUEEZED = (16, 32, 64), 24

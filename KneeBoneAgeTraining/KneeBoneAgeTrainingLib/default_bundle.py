@@ -18,15 +18,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from KneeBoneAgeLib.network import AgeNetworkConfig
 from KneeBoneAgeLib.regions import KNEE_REGIONS
 from KneeBoneAgeLib.version import VERSION
 
 from .between_stages import FULL_VIEW
-from .drawing import CLOSEUP_KINDS, FINDER_KINDS, YOUNGEST_MONTHS
+from .drawing import CLOSEUP_KINDS, FINDER_KINDS
 from .folds import FOLDS
 from .head_training import HeadRecipe
 from .landmark_training import LandmarkRecipe
-from .region_training import RegionRecipe
+from .region_training import REGION_FEATURES, RegionRecipe
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class Plan:
     pretraining: tuple[Cohort, ...] = (Cohort(10_000, 101),)
     refining: tuple[Cohort, ...] = (
         Cohort(12_000, 601),
-        Cohort(15_000, 701, even_ages=YOUNGEST_MONTHS),
+        Cohort(15_000, 701, even_ages=6.0),
         Cohort(14_000, 801),
-        Cohort(10_000, 802, even_ages=YOUNGEST_MONTHS),
-        Cohort(8_000, 803, even_ages=144.0),
+        Cohort(10_000, 802, even_ages=6.0),
+        Cohort(8_000, 803, even_ages=144.0),  # physes that close, lines that fade
     )
     folds: tuple[Cohort, ...] = (Cohort(2_500, 607),)
-    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_500, 504, even_ages=YOUNGEST_MONTHS))
+    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_500, 504, even_ages=6.0))
     finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3), Cohort(8_000, 4))
     finder_minutes: float = 60.0
     pretraining_steps: int = 1_700
@@ -162,6 +163,7 @@ def settle_plan(run: Path, plan: Plan = PLAN) -> None:
         "plan": asdict(plan),
         "stages": calls,
         "recipes": [asdict(recipe()) for recipe in (LandmarkRecipe, RegionRecipe, HeadRecipe)],
+        "network": asdict(AgeNetworkConfig(region_features=REGION_FEATURES)),
         "regions": [asdict(region) for region in KNEE_REGIONS],
         "films": [FINDER_KINDS, CLOSEUP_KINDS],
     }

@@ -274,10 +274,6 @@ def posteriors(children: Sequence[Child]) -> np.ndarray:
     return found
 
 
-YOUNGEST_MONTHS = 6.0
-"""Youngest chronological age of a cohort in which every age is as frequent."""
-
-
 def _even_ages(children: int, seed: int, youngest: float) -> np.ndarray:
     """Chronological ages (months) of so many children, from the youngest up to the clinic's oldest."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, 0)))
@@ -302,6 +298,8 @@ def draw_crops(
     that is not a frontal knee fit for reading, of the kinds of `NEGATIVES` in turn. With ``even_ages`` every age from
     so many months on is as frequent as any other; a clinic sees few small children and few who are grown.
     """
+    if even_ages is not None and not 0 <= even_ages < OLDEST_MONTHS:
+        raise ValueError(f"even ages from {even_ages:g} months on: give 0 to less than {OLDEST_MONTHS:g}")
     ages = None if even_ages is None else _even_ages(children, seed, even_ages)
     everybody = draw_children(children, seed, ages, with_oracle=oracle)
     parts = -(-children // part)
@@ -322,7 +320,7 @@ def draw_crops(
         print(f"{out.name}: part {number + 1} of {parts}", flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("kind", choices=["crops", "negatives"])
@@ -335,12 +333,12 @@ def main() -> None:
     parser.add_argument(
         "--even-ages",
         type=float,
-        nargs="?",
-        const=YOUNGEST_MONTHS,
         metavar="YOUNGEST",
         help="every age from so many months on as frequent as any other",
     )
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
+    if given.even_ages is not None and not 0 <= given.even_ages < OLDEST_MONTHS:
+        parser.error(f"--even-ages {given.even_ages:g}: give 0 to less than {OLDEST_MONTHS:g} months")
     draw_crops(
         given.out,
         given.children,

@@ -1,4 +1,4 @@
-"""What the backbone sees of jittered crops, with the true landmarks there: close readers learn from that alone."""
+"""What the backbone sees of jittered crops, with the true landmarks there: to refine landmarks is learnt from that."""
 
 from __future__ import annotations
 

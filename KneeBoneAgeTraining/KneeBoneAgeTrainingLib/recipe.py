@@ -71,4 +71,8 @@ class Recipe:
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
-        return cls.from_json(json.loads(path.read_text()))
+        """What `save` wrote. Raises ValueError for a network that this version does not know."""
+        try:
+            return cls.from_json(json.loads(path.read_text()))
+        except ValueError as error:
+            raise ValueError(f"{path}: not a recipe of this version ({error}); begin a new run") from None

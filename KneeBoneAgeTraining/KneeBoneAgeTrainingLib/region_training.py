@@ -37,7 +37,8 @@ REGION_FEATURES = 96
 """What is read of each region."""
 
 GREYS, GREY = 40.0, 128.0
-"""A region's picture, of deviation 1, is kept in bytes: so many to a deviation, around this one."""
+"""A region's picture, of deviation 1, is kept in bytes: so many to a deviation, around this one. What is beyond 3.2
+deviations (markers, metal) is cut off there."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def region_views(
         for start in range(0, len(rows), batch):
             crops = rows_of(part, rows[start : start + batch], drawn, rng, size)
             here = slice(done, done + len(crops["sex"]))
-            places = misplaced(crops["landmarks"], recipe, draw)
+            places = _misplaced(crops["landmarks"], recipe, draw)
             own, clocks = crops["indicators"].tensor_split([indicators], dim=1)
             for number, kept in found.items():
                 region = KNEE_REGIONS[number]
@@ -155,7 +156,7 @@ def _landmarks(region: Region, known: Tensor | NDArray[np.float32]) -> list[int]
     return region.names(LANDMARKS[: known.shape[1]])
 
 
-def misplaced(places: Tensor, recipe: RegionRecipe, draw: torch.Generator) -> Tensor:
+def _misplaced(places: Tensor, recipe: RegionRecipe, draw: torch.Generator) -> Tensor:
     """Landmarks (N, P, 2) of crops, moved together and apart as the recipe says; one that is not known lies in the
     middle."""
     count = len(places)
@@ -182,6 +183,7 @@ def learn_regions(
 
 
 def _learn_region(reader: RegionReader, number: int, views: RegionViews, recipe: RegionRecipe) -> None:
+    """Learn one region's part of the reader; the readout that it is learnt through is thrown away."""
     torch.manual_seed(recipe.seed + number)
     draw = torch.Generator().manual_seed(recipe.seed + number)
     often = torch.isfinite(views.points[..., 0]).float().mean(0) >= recipe.least_seen

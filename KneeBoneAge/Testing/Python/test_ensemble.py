@@ -39,7 +39,8 @@ def folds_of(count: int = 3, **options: Any) -> list[AgeNetwork]:
         network = AgeNetwork(AgeNetworkConfig(**{**SMALL, **options})).eval()
         with torch.no_grad():
             for name, values in network.named_parameters():
-                much = 0.02 if name.startswith("region_reader") else 0.1  # deep: a last bit must stay one
+                # Larger weights in so many layers would make much of a rounding.
+                much = 0.02 if name.startswith("region_reader") else 0.1
                 values.add_(much * torch.randn_like(values))
         folds.append(network.to(memory_format=torch.channels_last))
     return folds

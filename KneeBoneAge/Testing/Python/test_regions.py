@@ -58,6 +58,11 @@ def test_a_point_lies_in_a_region_where_the_region_shows_it(turn, size):
     assert torch.isfinite(outside).all()  # 0.55 breadths from the middle
     beyond = REGION.locate(places[:, 1:] * 1.3, places)
     assert torch.isnan(beyond).all()
+    below = REGION.locate(
+        places.mean(1, keepdim=True) + 0.6 * torch.tensor([[[-math.sin(turn), math.cos(turn)]]]) * size,
+        places,
+    )
+    assert torch.isnan(below).all()  # 0.75 breadths distally
 
 
 def test_regions_do_not_know_the_films_brightness_and_contrast():
@@ -140,7 +145,7 @@ def test_a_network_of_an_earlier_version_is_read_unless_it_looks_closely_in_othe
         AgeNetworkConfig.from_json({**earlier, "physes": [[0, 1, 2, 3]]})
     shallow = {key: value for key, value in plain.items() if key != "region_blocks"}
     assert AgeNetworkConfig.from_json(shallow).region_features == 0
-    with pytest.raises(ValueError, match="fewer convolutions"):
+    with pytest.raises(ValueError, match="regions as an earlier version"):
         AgeNetworkConfig.from_json({**shallow, "region_features": 96})
 
 

@@ -16,11 +16,11 @@ def labels_of(folder, monkeypatch, **options) -> CropLabels:
 
 def test_with_even_ages_every_age_is_as_frequent_as_any_other(tmp_path, monkeypatch):
     clinic = labels_of(tmp_path / "clinic", monkeypatch).age_months
-    even = labels_of(tmp_path / "even", monkeypatch, even_ages=drawing.YOUNGEST_MONTHS).age_months
+    even = labels_of(tmp_path / "even", monkeypatch, even_ages=6.0).age_months
     shares = np.histogram(even, bins=[6, 48, 90, 132, 174, 216])[0] / len(even)
     assert np.all(np.abs(shares - 0.2) < 0.06)
     assert np.mean(clinic < 48) < 0.1 < np.mean(even < 48)
-    again = labels_of(tmp_path / "again", monkeypatch, even_ages=drawing.YOUNGEST_MONTHS, part=200).age_months
+    again = labels_of(tmp_path / "again", monkeypatch, even_ages=6.0, part=200).age_months
     assert np.array_equal(even, again)
     grown = labels_of(tmp_path / "grown", monkeypatch, even_ages=150.0).age_months
     assert 150 <= grown.min() < 153
@@ -28,7 +28,7 @@ def test_with_even_ages_every_age_is_as_frequent_as_any_other(tmp_path, monkeypa
 
 
 def test_what_the_oracle_says_is_kept_with_the_crops_when_it_is_asked(tmp_path, monkeypatch):
-    labels = labels_of(tmp_path / "told", monkeypatch, oracle=True, even_ages=drawing.YOUNGEST_MONTHS)
+    labels = labels_of(tmp_path / "told", monkeypatch, oracle=True, even_ages=6.0)
     assert np.isnan(labels_of(tmp_path / "not", monkeypatch).posterior).all()
     share = labels.posterior.astype(float)
     assert np.abs(share.sum(2) - 1).max() < 2e-3
@@ -46,3 +46,15 @@ def test_crops_that_were_drawn_before_something_was_told_of_them_are_refused(tmp
     np.savez(path, **kept)
     with pytest.raises(ValueError, match="images-0000.npy: its labels do not tell the posterior; draw"):
         CropCache.load(tmp_path)
+
+
+def test_the_command_draws_from_the_youngest_age_that_it_is_told(tmp_path, monkeypatch, capsys):
+    blank = np.zeros((4, 4), np.uint8), np.zeros((len(drawing.LANDMARKS), 2), np.float32)
+    monkeypatch.setattr(drawing, "knee_crop", lambda child, rng: blank)
+    drawing.main(["crops", str(tmp_path), "--children", "40", "--seed", "5", "--even-ages", "144.0"])
+    assert CropCache.load(tmp_path).labels.age_months.min() > 144
+    for wrong in ("216", "-1", "nan"):
+        with pytest.raises(SystemExit):
+            drawing.main(["crops", str(tmp_path / "no"), "--even-ages", wrong])
+        assert f"--even-ages {wrong}: give 0 to less than 216 months" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()

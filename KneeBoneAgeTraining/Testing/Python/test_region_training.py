@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from KneeBoneAgeLib.network import AgeNetwork
+from KneeBoneAgeLib.phantom.maturation import INDICATOR_NAMES
 from KneeBoneAgeLib.regions import KNEE_REGIONS
 from KneeBoneAgeTrainingLib.age_module import AgeModule
 from KneeBoneAgeTrainingLib.crop_cache import CropCache
@@ -115,9 +116,20 @@ def test_knees_of_which_nothing_is_known_teach_nothing():
 def test_where_a_landmark_lies_teaches_though_no_indicator_is_known():
     views, unseen, module = lines(1), lines(2), module_of()
     views.points[:, 3] = 0.5 * torch.stack([torch.zeros(COUNT), heights(views)], 1)
-    views.points[:2, 4] = 0.5  # seen too seldom to be learnt
     learn(module, untold_of(views))
     assert untold(read(module.averaged, unseen), heights(unseen)) < 0.05
+
+
+def test_a_landmark_that_few_knees_show_teaches_nothing():
+    views = lines(1)
+    views.points[:8, 4] = torch.rand(8, 2)
+    found = []
+    for least in (0.05, 0.01):
+        module = module_of()
+        learn(module, untold_of(views), replace(RECIPE, steps=5, weight_decay=0.0, least_seen=least))
+        found.append(reader_of(module.averaged).eyes[FIBULA][0].weight)
+    assert torch.equal(found[0], reader_of(module_of().averaged).eyes[FIBULA][0].weight)
+    assert not torch.equal(found[1], found[0])
 
 
 def test_what_few_knees_show_counts_as_much_as_what_all_show_up_to_a_limit():
@@ -141,10 +153,12 @@ def cache_of(folder: Path) -> CropCache:
     """Bars whose landmarks are the edges of the three metaphyses, one below the other."""
     pictures, labels = draw(20, 5)
     landmarks = np.full((len(labels), TINY.network.points, 2), np.nan, np.float32)
-    for number, region in enumerate(KNEE_REGIONS):
+    for number, region in enumerate(KNEE_REGIONS[:3]):
         landmarks[:, region.medial] = [-0.5, 0.2 * number]
         landmarks[:, region.lateral] = [0.5, 0.2 * number]
-    CropCache.write(folder, 0, pictures, replace(labels, landmarks=landmarks))
+    own = np.arange(len(INDICATOR_NAMES), dtype=np.float32)[None] + np.zeros((len(labels), 1), np.float32)
+    labels = replace(labels, landmarks=landmarks, indicators=own, maturities=100 + own)
+    CropCache.write(folder, 0, pictures, labels)
     return CropCache.load(folder)
 
 
@@ -162,6 +176,9 @@ def test_views_of_the_regions_show_them_and_say_where_their_landmarks_lie(tmp_pa
         seen = one.images(torch.arange(count))
         assert seen.mean((1, 2, 3)).abs().max() < 0.1
         assert (seen.std((1, 2, 3)) - 1).abs().median() < 0.2
+        shown = torch.tensor(region.names(INDICATOR_NAMES)).float().expand(count, -1)
+        assert torch.equal(one.indicators, shown)
+        assert torch.equal(one.maturities, 100 + shown)
         assert torch.equal(one.sex, torch.from_numpy(cache.labels.sex[rows]).repeat(2))
         if region.shows == ("patella",):
             assert torch.isnan(one.points).all()  # these crops have none
