@@ -10,13 +10,13 @@ see in the pixels beside the maps is added.
 What the maps are worth, mean of 12 phantom knees (`Testing/evaluate_maps.py`; in brackets 12 others): share of the map
 on bone, which is 0.33 (0.32) of the crop; within 5 px (of 200) of a physis of femur or tibia, 0.05 (0.05) of it; and
 by how many months the estimate changes where the 40 of 400 cells that are marked most become the mean grey,
-2.1 (1.7) for random cells. With each channel's mean gradient less than its area's share lay on bone.
+2.0 (1.5) for random cells. With each channel's mean gradient less than its area's share lay on bone.
 
 ====================  ============  ============  ===========
 map                   on bone       near physes   change
 ====================  ============  ============  ===========
-element by element    0.46 (0.42)   0.12 (0.11)   10.0 (5.5)
-integrated gradients  0.71 (0.68)   0.22 (0.21)   19.7 (21.7)
+element by element    0.47 (0.47)   0.12 (0.12)   7.2 (7.8)
+integrated gradients  0.73 (0.71)   0.25 (0.21)   13.7 (11.6)
 ====================  ============  ============  ===========
 """
 
