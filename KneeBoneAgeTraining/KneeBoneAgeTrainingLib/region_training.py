@@ -12,7 +12,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,9 +26,8 @@ from KneeBoneAgeLib.phantom.maturation import INDICATOR_NAMES
 from KneeBoneAgeLib.regions import KNEE_REGIONS, POINTS_NEEDED, Region, RegionReader
 
 from .age_module import AgeModule, masked_smooth_l1, of_own_sex
-from .batches import Part, rows_of
 from .crop_cache import CropCache, CropLabels
-from .recipe import TRUE_SD_MONTHS
+from .jittered_windows import jittered_crops
 from .runs.loop import move_average
 
 log = logging.getLogger(__name__)
@@ -117,31 +116,23 @@ def region_views(
     batch: int = 64,
 ) -> dict[int, RegionViews]:
     """Of each region, by its number, its views in a jittered crop of each row and each `structure`."""
-    size = module.averaged.config.image_size
-    rng, draw = np.random.default_rng(recipe.seed), torch.Generator().manual_seed(recipe.seed)
-    count = len(recipe.structure) * len(rows)
+    draw = torch.Generator().manual_seed(recipe.seed)
+    count, indicators = len(recipe.structure) * len(rows), cache.labels.indicators.shape[1]
     found = {
         number: RegionViews.empty(region, count, cache.labels) for number, region in enumerate(KNEE_REGIONS)
     }
-    indicators = cache.labels.indicators.shape[1]
-    part, done = Part(cache, rows, 1.0, "true", TRUE_SD_MONTHS), 0
-    for share in recipe.structure:
-        drawn = replace(module.recipe, jitter=module.recipe.jitter.with_structure(share))
-        for start in range(0, len(rows), batch):
-            crops = rows_of(part, rows[start : start + batch], drawn, rng, size)
-            here = slice(done, done + len(crops["sex"]))
-            places = _misplaced(crops["landmarks"], recipe, draw)
-            own, clocks = crops["indicators"].tensor_split([indicators], dim=1)
-            for number, kept in found.items():
-                region = KNEE_REGIONS[number]
-                shown = region.cut(crops["image"], places)[:, 0]
-                kept.pictures[here] = (shown * GREYS + GREY).round().clamp(0, 255).to(torch.uint8)
-                points = crops["landmarks"][:, _landmarks(region, crops["landmarks"])]
-                kept.points[here] = region.locate(points, places)
-                kept.indicators[here] = own[:, _shown(region, own)]
-                kept.maturities[here] = clocks[:, _shown(region, clocks)]
-                kept.sex[here] = crops["sex"]
-            done = here.stop
+    for here, crops in jittered_crops(module, cache, rows, recipe.structure, recipe.seed, batch):
+        places = _misplaced(crops["landmarks"], recipe, draw)
+        own, clocks = crops["indicators"].tensor_split([indicators], dim=1)
+        for number, kept in found.items():
+            region = KNEE_REGIONS[number]
+            shown = region.cut(crops["image"], places)[:, 0]
+            kept.pictures[here] = (shown * GREYS + GREY).round().clamp(0, 255).to(torch.uint8)
+            points = crops["landmarks"][:, _landmarks(region, crops["landmarks"])]
+            kept.points[here] = region.locate(points, places)
+            kept.indicators[here] = own[:, _shown(region, own)]
+            kept.maturities[here] = clocks[:, _shown(region, clocks)]
+            kept.sex[here] = crops["sex"]
     return found
 
 
