@@ -14,7 +14,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from .network import AgeNetwork, log_posterior
-from .stacked import Block, Reduction, alike, can_stack_block, can_stack_reduction, product_of
+from .stacked import Block, Reduction, alike, can_stack_block, can_stack_reduction, perceptron_of, product_of
 from .stacked_readers import MapReaders, PointReaders, RegionReaders, can_stack_readers, level
 
 PARTS = frozenset(["backbone", "map_reader", "point_reader", "region_reader", "pixels", "head", "prior"])
@@ -70,6 +70,8 @@ class Ensemble:
             regions = [fold.region_reader for fold in folds if fold.region_reader is not None]
             self.regions = RegionReaders(regions) if regions else None
             self.head = product_of([fold.head.linear for fold in folds])
+            bent = [fold.head.bent for fold in folds if fold.head.bent is not None]
+            self.bent = perceptron_of(bent) if bent else None
         self.priors = [fold.prior for fold in folds]
         if alike(self.priors):
             del self.priors[1:]
@@ -91,9 +93,18 @@ class Ensemble:
             prior = torch.stack([fold.prior(age_months) for fold in self.folds])
         else:
             features = self._features(images)
-            likelihood = self.folds[0].head.of_numbers(self.head(features))
+            likelihood = self.folds[0].head.of_numbers(self._numbers(features))
             prior = torch.stack([prior(age_months) for prior in self.priors])
         return log_posterior(likelihood + prior, sex).exp(), features
+
+    def _numbers(self, features: Tensor) -> Tensor:
+        """Features (K, B, F) → what the layers of the heads give, (K, B, N)."""
+        raw = self.head(features)
+        if self.bent is None:
+            return raw
+        for step in self.bent:
+            features = step(features)
+        return raw + features
 
     def _features(self, images: Tensor) -> Tensor:
         first = self.folds[0]

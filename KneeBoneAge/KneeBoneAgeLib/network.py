@@ -16,7 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from .readers import MapReader, PointReader, Points
+from .readers import MapReader, PointReader, Points, perceptron
 from .regions import POINTS_NEEDED, RegionReader
 
 FEMALE, MALE, UNKNOWN_SEX = 0, 1, 2
@@ -41,7 +41,8 @@ class AgeNetworkConfig:
     picture's own pixels around each landmark (0: nothing), `refine_hidden` what refines the landmarks by these pixels
     (0: what reads them corrects the landmarks, once), `measure_features` what is read of where they lie alone (0: they
     are not measured apart), `region_features` what is read of each region of the crop that is looked at closely (0:
-    none is), with `region_blocks` residual blocks at each of its two coarser scales.
+    none is), with `region_blocks` residual blocks at each of its two coarser scales; `head_hidden` are the units of the
+    perceptron that the likelihood has beside its linear layer (0: none).
     """
 
     backbone: str = "convnext_atto"
@@ -66,6 +67,7 @@ class AgeNetworkConfig:
     measure_features: int = 0
     region_features: int = 0
     region_blocks: int = 2
+    head_hidden: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "map_channels": list(self.map_channels)}
@@ -81,6 +83,10 @@ class AgeNetworkConfig:
             raise ValueError("it reads strips along the physes, which are now parts of regions")
         if known.get("region_features") and "region_blocks" not in known:
             raise ValueError("it reads regions as an earlier version did")
+        for name, value in known.items():
+            expected = cls.__annotations__.get(name)
+            if expected == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                raise ValueError(f"{name} must be a whole number of at least 0, not {value!r}")
         return cls(**{**known, "map_channels": tuple(known["map_channels"])})
 
 
@@ -103,25 +109,32 @@ class LikelihoodHead(nn.Module):
     """Features (B, F) → log p(image | bone age, sex) up to a constant of the image, (B, 2, bins).
 
     A Gaussian of the age that the picture looks like, plus a spline for what is not Gaussian: plateaus
-    of a grown knee, skewness, and how well either sex fits.
+    of a grown knee, skewness, and how well either sex fits. Its numbers are linear in the features, plus, with `hidden`
+    units, what a perceptron makes of them, at first nothing: what a closed physis says of the others is no sum.
     """
 
     centres: Tensor
     basis: Tensor
 
-    def __init__(self, features: int, bins: int, knots: int) -> None:
+    def __init__(self, features: int, bins: int, knots: int, hidden: int = 0) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 2 * (2 + knots))
         nn.init.trunc_normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
+        self.bent = perceptron(features, hidden, self.linear.out_features) if hidden else None
+        if self.bent is not None:
+            last: Any = self.bent[-1]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
         self.register_buffer("centres", bin_centres(bins), persistent=False)
         self.register_buffer("basis", spline_basis(bins, knots), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.of_numbers(self.linear(features))
+        raw: Tensor = self.linear(features)
+        return self.of_numbers(raw if self.bent is None else raw + self.bent(features))
 
     def of_numbers(self, raw: Tensor) -> Tensor:
-        """What the linear layer gives, (..., 2 * (2 + knots)) → (..., 2, bins)."""
+        """What the layers give, (..., 2 * (2 + knots)) → (..., 2, bins)."""
         raw = raw.unflatten(-1, (2, -1))
         looks_like = 120 + 60 * raw[..., :1]
         spread = 30 * torch.exp(raw[..., 1:2].clamp(-3.4, 1.6))  # 1 to 150 months
@@ -251,7 +264,7 @@ class AgeNetwork(nn.Module):
         self.pixels = (
             nn.Identity()
         )  # what the readers look at beside the maps: a place to explain the number by
-        self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots)
+        self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots, config.head_hidden)
         self.prior = AgePrior(config.bins, config.prior_width, config.prior_parts)
 
     def window_px(self, side: int) -> int:

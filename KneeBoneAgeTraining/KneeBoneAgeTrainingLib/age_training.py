@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ from .folds import FOLDS, assign_folds
 from .head_training import HeadRecipe, learn_heads
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
-from .recipe import Recipe
+from .recipe import Recipe, RecipeError
 from .runs.weights import save_state
 
 log = logging.getLogger(__name__)
@@ -296,10 +297,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="other settings of the recipe"
     )
     given = parser.parse_args(arguments)
+    if given.part in ("views", "fold-views") and given.number not in range(HeadRecipe().views):
+        parser.error(f"{given.part}: which one, 0 to {HeadRecipe().views - 1}")
+    if given.part == "fold" and given.number is None:
+        parser.error("fold: which one, 0 to 4")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     torch.set_num_threads(given.threads)
+    try:
+        run_part(given)
+    except RecipeError as error:
+        sys.exit(f"Error: {error}")
+
+
+def run_part(given: argparse.Namespace) -> None:
+    """One part of a run, as the command line says. Raises RecipeError where an earlier part is another version's."""
     cache = CropCache.load(given.cache)
     replay = CropCache.load(given.replay) if given.replay else None
     negatives = CropCache.load(given.negatives) if given.negatives else None
@@ -315,15 +328,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         teach_regions(given.run, cache)
         return
     if given.part in ("views", "fold-views"):
-        if given.number not in range(HeadRecipe().views):
-            parser.error(f"{given.part}: which one, 0 to {HeadRecipe().views - 1}")
         keep_views(given.run, cache, given.number, of_folds=given.part == "fold-views")
         return
     if given.part == HEADS:
         renew_heads(given.run)
         return
-    if given.part == "fold" and given.number is None:
-        parser.error("fold: which one, 0 to 4")
     if given.part == "fold" and (given.run / HEADS / "module.safetensors").exists():
         learn_fold(given.run, given.number, cache)
         return

@@ -147,7 +147,8 @@ class Heads(nn.Module):
         """The layers that are given standardised inputs, first of all theirs, with mean and scale of these."""
         count = self.base_count
         yield self.perceptron[0], self.mean[count:], self.scale[count:]
-        for linear in (self.head.linear, self.indicator_head, self.maturity_head):
+        bent = [self.head.bent[0]] if self.head.bent is not None else []
+        for linear in (self.head.linear, *bent, self.indicator_head, self.maturity_head):
             yield linear, self.mean[:count], self.scale[:count]
 
 

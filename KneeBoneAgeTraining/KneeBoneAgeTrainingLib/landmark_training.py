@@ -23,8 +23,9 @@ from .region_training import REGION_FEATURES
 
 log = logging.getLogger(__name__)
 
-REFINE_HIDDEN, MEASURE_FEATURES = 64, 192
-"""Units of each landmark's refinement; features that are measured between the landmarks."""
+REFINE_HIDDEN, MEASURE_FEATURES, HEAD_HIDDEN = 64, 192, 128
+"""Units of each landmark's refinement; features that are measured between the landmarks; units of the perceptron beside
+the linear likelihood."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,11 @@ def with_close_readers(
     refine_hidden: int = REFINE_HIDDEN,
     measure_features: int = MEASURE_FEATURES,
     region_features: int = REGION_FEATURES,
+    head_hidden: int = HEAD_HIDDEN,
 ) -> AgeModule:
     """The same module with a refinement of the landmarks (0 units: without) instead of the correction by what describes
-    them, a perceptron that measures them and a reader of the regions (0 features: without), that have learnt nothing
-    yet; the other weights are taken over.
+    them, a perceptron that measures them, a reader of the regions (0 features: without) and a perceptron beside the
+    linear likelihood, that have learnt nothing yet; the other weights are taken over.
 
     Raises ValueError for a network that finds fewer landmarks than the regions need, or reads regions already."""
     network = module.recipe.network
@@ -69,6 +71,7 @@ def with_close_readers(
         refine_hidden=refine_hidden,
         measure_features=measure_features,
         region_features=region_features,
+        head_hidden=head_hidden,
     )
     torch.manual_seed(module.recipe.seed)
     grown = AgeModule(replace(module.recipe, network=wider), *module.outputs)

@@ -15,6 +15,10 @@ TRUE_SD_MONTHS = 1.0
 LABELS = ("true", "assigned", "pseudo")
 
 
+class RecipeError(ValueError):
+    """A recipe on disk that this version cannot go on with; the sentence names the file and the way out."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Settings of one training run; `steps` fixes its length: the same recipe gives the same weights."""
@@ -71,8 +75,8 @@ class Recipe:
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
-        """What `save` wrote. Raises ValueError for a network that this version does not know."""
+        """What `save` wrote. Raises RecipeError for one that this version does not know."""
         try:
             return cls.from_json(json.loads(path.read_text()))
-        except ValueError as error:
-            raise ValueError(f"{path}: not a recipe of this version ({error}); begin a new run") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecipeError(f"{path}: not a recipe of this version ({error}); begin a new run") from None

@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,4 +74,8 @@ def tempered(network: AgeNetwork, power: float) -> AgeNetwork:
         bias[:, 1] -= 0.5 * math.log(power)  # a Gaussian to the power p is wider by the square root of 1 / p
         weight[:, 2:] *= power
         bias[:, 2:] *= power
+        if copied.head.bent is not None:
+            last: Any = copied.head.bent[-1]
+            last.weight.view(2, -1, last.in_features)[:, 2:] *= power
+            last.bias.view(2, -1)[:, 2:] *= power
     return copied

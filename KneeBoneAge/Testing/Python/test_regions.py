@@ -149,6 +149,12 @@ def test_a_network_of_an_earlier_version_is_read_unless_it_looks_closely_in_othe
         AgeNetworkConfig.from_json({**shallow, "region_features": 96})
 
 
+@pytest.mark.parametrize(("name", "value"), [("region_blocks", 1.5), ("points", "31"), ("head_hidden", -1)])
+def test_a_part_whose_size_is_no_whole_number_is_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 0, not {value!r}"):
+        AgeNetworkConfig.from_json({**AgeNetworkConfig().to_json(), name: value})
+
+
 def test_a_reader_starts_without_what_its_blocks_add():
     torch.manual_seed(1)
     deep, picture = RegionReader(8, 2), torch.randn(3, 1, KNEE_REGIONS[2].rows_px, KNEE_REGIONS[2].columns_px)

@@ -1,6 +1,7 @@
 """Training of the age networks on drawn squares: what is learnt, repeated, resumed and calibrated."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,8 @@ from KneeBoneAgeLib.network import AgePrior, Points
 from KneeBoneAgeLib.phantom.children import draw_children
 from KneeBoneAgeLib.phantom.scenes import knee_view
 from KneeBoneAgeLib.refusal import KneeGate
-from KneeBoneAgeTrainingLib import age_training, batches
-from KneeBoneAgeTrainingLib.age_module import AgeModule, label_loss, masked_smooth_l1, point_loss
+from KneeBoneAgeTrainingLib import age_training, batches, between_stages
+from KneeBoneAgeTrainingLib.age_module import AgeModule, label_loss, masked_smooth_l1, point_loss, save_module
 from KneeBoneAgeTrainingLib.age_training import pretrain, train_fold
 from KneeBoneAgeTrainingLib.augmentation import Jitter, cut_out, moved, places
 from KneeBoneAgeTrainingLib.batches import Batches, Part
@@ -306,3 +307,19 @@ def test_grain_follows_the_contrast_of_a_picture_so_that_a_faint_film_stays_read
     bone = cut_out(faint, 96)[0, 0] > 0
     grained = cut_out(faint, 96, np.random.default_rng(0), replace(still, noise=0.05))[0, 0]
     assert grained[bone].mean() - grained[~bone].mean() > 5 * grained[~bone].std()
+
+
+def test_a_run_of_another_version_ends_with_one_sentence(cache, tmp_path, capsys):
+    CropCache.write(tmp_path / "crops", 0, *draw(4, 0, others=0))
+    folder = tmp_path / "run" / between_stages.REGIONS
+    folder.parent.mkdir()
+    save_module(folder, AgeModule(TINY, 1, 1))
+    recipe = TINY.to_json()
+    recipe["network"]["physes"] = [[0, 1, 2, 3]]
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    arguments = ["views", "0", "--run", str(tmp_path / "run"), "--cache", str(tmp_path / "crops")]
+    with pytest.raises(SystemExit) as ended:
+        age_training.main(arguments)
+    assert re.match(
+        r"Error: .*recipe\.json: not a recipe of this version .*; begin a new run$", ended.value.code
+    )

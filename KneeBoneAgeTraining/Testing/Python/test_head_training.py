@@ -160,10 +160,11 @@ def test_what_is_read_of_the_regions_tells_the_age_and_stays(cache, far):
 
 
 def test_heads_say_of_kept_views_what_the_network_says_of_their_pictures(cache, module, monkeypatch):
-    grown = with_close_readers(module, 6, 5, 4)
+    grown = with_close_readers(module, 6, 5, 4, 3)
     torch.manual_seed(5)
+    head = grown.averaged.head
     with torch.no_grad():
-        for layer in (grown.averaged.head.linear, grown.indicator_head, grown.maturity_head):
+        for layer in (head.linear, head.bent[0], head.bent[-1], grown.indicator_head, grown.maturity_head):
             layer.weight.copy_(0.1 * torch.randn_like(layer.weight))
     looks = []
     see = grown.averaged.see
@@ -177,6 +178,44 @@ def test_heads_say_of_kept_views_what_the_network_says_of_their_pictures(cache, 
         own = grown.read_indicators(features, cached.labels["sex"])
     torch.testing.assert_close(likelihood, expected, atol=0.02, rtol=1e-3)
     torch.testing.assert_close(indicators, own, atol=5e-3, rtol=1e-3)
+    heads.put_back(grown)
+    with torch.no_grad():
+        again = grown.averaged.log_likelihood(see(looks[0])[0])
+    torch.testing.assert_close(again, expected, atol=0.02, rtol=1e-3)
+
+
+def test_the_perceptron_beside_the_linear_likelihood_learns_what_is_no_sum(cache, far):
+    """A region's feature says young or old as another one's sign bids: a sum of both says nothing."""
+    grown = with_close_readers(far, 0, 0, 4, 16)
+    cached = cache_features(grown, cache, ROWS, seed=1)
+    young = torch.from_numpy(cache.labels.true_months[ROWS] < np.median(cache.labels.true_months[ROWS]))
+    draw = torch.Generator().manual_seed(6)
+    turned = torch.randint(2, (len(ROWS),), generator=draw) * 2.0 - 1
+    telling = torch.zeros_like(cached.regions)
+    telling[:, 0], telling[:, 1] = turned, turned * torch.where(young, 1.0, -1.0)
+    views = replace(
+        cached, base=torch.zeros_like(cached.base), read=torch.zeros_like(cached.read), regions=telling
+    )
+
+    def right(bent):
+        learner = copy.deepcopy(grown)
+        if not bent:
+            for network in (learner.network, learner.averaged):
+                network.head.bent = None
+            learner.recipe = replace(learner.recipe, network=replace(learner.recipe.network, head_hidden=0))
+        recipe = HeadRecipe(steps=300, batch=48, base_dropout=0.0, dropout=0.0, weight_decay=0.0)
+        learn_heads(learner, views, recipe)
+        network = learner.averaged
+        with torch.no_grad():
+            read = torch.relu(network.point_reader.linear(views.read))
+            likelihood = network.log_likelihood(torch.cat([views.base, read, telling], dim=1))
+            nowhere = torch.full((len(ROWS),), torch.nan)
+            p = network.log_posterior(likelihood, cached.labels["sex"], nowhere).exp()
+        months = mean_months(p.numpy())
+        return np.mean((months < np.median(months)) == young.numpy())
+
+    assert right(bent=True) > 0.9
+    assert right(bent=False) < 0.85  # three of four at best, and chance
 
 
 def test_what_measures_the_landmarks_learns_a_ratio_by_itself_and_stays(cache, module):
