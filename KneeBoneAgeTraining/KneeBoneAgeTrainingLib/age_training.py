@@ -2,6 +2,7 @@
 
     python -m KneeBoneAgeTrainingLib.age_training pretrain --run RUN --cache A --minutes 30
     python -m KneeBoneAgeTrainingLib.age_training landmarks --run RUN --cache A
+    python -m KneeBoneAgeTrainingLib.age_training region 0 --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training regions  --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training views 0  --run RUN --cache A
     python -m KneeBoneAgeTrainingLib.age_training heads    --run RUN --cache A
@@ -32,6 +33,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from numpy.typing import NDArray
 
+from KneeBoneAgeLib.regions import KNEE_REGIONS
+
 from . import batches
 from .age_module import AgeModule, load_module
 from .batches import Batches, Data, Part, knees_apart, parts_of
@@ -40,10 +43,11 @@ from .between_stages import (
     HEADS,
     LANDMARKS,
     REGIONS,
+    gather_regions,
     keep_views,
     refine_landmarks,
     renew_heads,
-    teach_regions,
+    teach_region,
     views_file,
 )
 from .cached_views import joined, load_views
@@ -57,7 +61,7 @@ from .runs.weights import save_state
 
 log = logging.getLogger(__name__)
 
-FOLD_HEADS = HeadRecipe(steps=200, learning_rate=1e-3, ema_decay=0.98, seed=101)
+FOLD_HEADS = HeadRecipe(steps=200, batch=256, learning_rate=1e-3, ema_decay=0.98, seed=101)
 """How a fold's heads go on from those of all; a fold's number is added to the seed."""
 
 
@@ -277,9 +281,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None
     )
     parser.add_argument(
-        "part", choices=["pretrain", LANDMARKS, REGIONS, "views", HEADS, "fold-views", "fold", "calibrate"]
+        "part",
+        choices=[
+            "pretrain",
+            LANDMARKS,
+            "region",
+            REGIONS,
+            "views",
+            HEADS,
+            "fold-views",
+            "fold",
+            "calibrate",
+        ],
     )
-    parser.add_argument("number", type=int, nargs="?", choices=range(FOLDS), help="of the fold or view")
+    parser.add_argument(
+        "number", type=int, nargs="?", choices=range(FOLDS), help="of the region, view or fold"
+    )
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, required=True, help="folder of crops")
     parser.add_argument(
@@ -299,6 +316,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.part in ("views", "fold-views") and given.number not in range(HeadRecipe().views):
         parser.error(f"{given.part}: which one, 0 to {HeadRecipe().views - 1}")
+    if given.part == "region" and given.number not in range(len(KNEE_REGIONS)):
+        parser.error(f"region: which one, 0 to {len(KNEE_REGIONS) - 1}")
     if given.part == "fold" and given.number is None:
         parser.error("fold: which one, 0 to 4")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -324,8 +343,11 @@ def run_part(given: argparse.Namespace) -> None:
     if given.part == LANDMARKS:
         refine_landmarks(given.run, cache)
         return
+    if given.part == "region":
+        teach_region(given.run, cache, given.number)
+        return
     if given.part == REGIONS:
-        teach_regions(given.run, cache)
+        gather_regions(given.run)
         return
     if given.part in ("views", "fold-views"):
         keep_views(given.run, cache, given.number, of_folds=given.part == "fold-views")

@@ -16,7 +16,8 @@ from .crop_cache import KNEE, CropCache
 from .head_training import HeadRecipe, learn_heads
 from .jittered_windows import jittered_windows
 from .landmark_training import LandmarkRecipe, learn_landmarks, with_close_readers
-from .region_training import RegionRecipe, learn_regions, region_views
+from .region_training import RegionRecipe, learn_regions, reader_of, region_views
+from .runs.weights import load_state, save_state
 
 LANDMARKS, REGIONS, HEADS = "landmarks", "regions", "heads"
 FULL_VIEW = 0
@@ -26,6 +27,11 @@ FULL_VIEW = 0
 def views_file(number: int, of_folds: bool = False) -> str:
     """Name of the file of one view of all crops that the heads learn from, or of those of the folds."""
     return f"{'fold-' if of_folds else ''}views-{number}.safetensors"
+
+
+def region_file(number: int) -> str:
+    """Name of the file of what reads one region."""
+    return f"region-{number}.safetensors"
 
 
 def refine_landmarks(run: Path, cache: CropCache) -> None:
@@ -39,13 +45,25 @@ def refine_landmarks(run: Path, cache: CropCache) -> None:
     save_module(folder, module)
 
 
-def teach_regions(run: Path, cache: CropCache) -> None:
-    """That network, its reader of the regions taught."""
+def teach_region(run: Path, cache: CropCache, number: int) -> None:
+    """What reads one region of that network, taught: regions can be taught side by side."""
+    path = run / region_file(number)
+    if path.exists():
+        return
+    module, recipe = load_module(run / LANDMARKS), RegionRecipe()
+    learn_regions(module, region_views(module, cache, knees_apart(cache)[0], recipe, [number]), recipe)
+    save_state(path, reader_of(module.averaged).eyes[number])
+
+
+def gather_regions(run: Path) -> None:
+    """That network with all regions taught."""
     folder = run / REGIONS
     if (folder / "module.safetensors").exists():
         return
-    module, recipe = load_module(run / LANDMARKS), RegionRecipe()
-    learn_regions(module, region_views(module, cache, knees_apart(cache)[0], recipe), recipe)
+    module = load_module(run / LANDMARKS)
+    for network in (module.network, module.averaged):
+        for number, eye in enumerate(reader_of(network).eyes):
+            load_state(run / region_file(number), eye)
     save_module(folder, module)
 
 

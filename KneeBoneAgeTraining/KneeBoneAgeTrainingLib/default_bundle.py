@@ -26,7 +26,7 @@ from .between_stages import FULL_VIEW
 from .drawing import CLOSEUP_KINDS, FINDER_KINDS
 from .folds import FOLDS
 from .head_training import HeadRecipe
-from .landmark_training import LandmarkRecipe
+from .landmark_training import HEAD_HIDDEN, LandmarkRecipe
 from .region_training import REGION_FEATURES, RegionRecipe
 
 
@@ -126,6 +126,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
     folds = [(f"fold-{k}", [age, "fold", str(k), *of_folds]) for k in range(FOLDS)]
     alone = ["--threads", "2"]
     kept = ["--run", refined, "--cache", str(run / "refining")]
+    regions = [(f"region-{k}", [age, "region", str(k), *kept]) for k in range(len(KNEE_REGIONS))]
     minutes = ["--minutes", str(plan.finder_minutes)]
     refining = ["--start", f"{ages}/pretrain", "--set", "small_share=0", "batch=16", "learning_rate=0.001"]
     refining += ["warm_up=0.03", f"jitter={REFINING_JITTER}"]
@@ -145,6 +146,7 @@ def stages(run: Path, plan: Plan = PLAN) -> list[list[tuple[str, list[str]]]]:
         ],
         [learn("refine", "pretrain", refined, "refining", plan.refining_steps, *refining)],
         [("landmarks", [age, "landmarks", *kept, *alone])],
+        *(regions[k : k + 2] for k in range(0, len(regions), 2)),
         [("regions", [age, "regions", *kept, *alone])],
         [(f"views-{k}", [age, "views", str(k), *kept]) for k in range(HeadRecipe().views)],
         [("fold-views", [age, "fold-views", str(FULL_VIEW), *of_folds])],
@@ -163,7 +165,7 @@ def settle_plan(run: Path, plan: Plan = PLAN) -> None:
         "plan": asdict(plan),
         "stages": calls,
         "recipes": [asdict(recipe()) for recipe in (LandmarkRecipe, RegionRecipe, HeadRecipe)],
-        "network": asdict(AgeNetworkConfig(region_features=REGION_FEATURES)),
+        "network": asdict(AgeNetworkConfig(region_features=REGION_FEATURES, head_hidden=HEAD_HIDDEN)),
         "regions": [asdict(region) for region in KNEE_REGIONS],
         "films": [FINDER_KINDS, CLOSEUP_KINDS],
     }

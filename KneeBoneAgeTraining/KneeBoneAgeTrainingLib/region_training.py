@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +44,8 @@ deviations (markers, metal) is cut off there."""
 class RegionRecipe:
     """How the reader of the regions is learnt; `structure` as in `head_training.HeadRecipe`."""
 
-    structure: tuple[float, ...] = (1.0, 0.3)
-    steps: int = 6000  # a region
+    structure: tuple[float, ...] = (1.0, 0.3, 1.0, 0.3)
+    steps: int = 10_000  # a region
     batch: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -113,14 +113,13 @@ def region_views(
     cache: CropCache,
     rows: NDArray[np.intp],
     recipe: RegionRecipe,
+    numbers: Sequence[int] = range(len(KNEE_REGIONS)),
     batch: int = 64,
 ) -> dict[int, RegionViews]:
-    """Of each region, by its number, its views in a jittered crop of each row and each `structure`."""
+    """Of each of these regions, by its number, its views in a jittered crop of each row and each `structure`."""
     draw = torch.Generator().manual_seed(recipe.seed)
     count, indicators = len(recipe.structure) * len(rows), cache.labels.indicators.shape[1]
-    found = {
-        number: RegionViews.empty(region, count, cache.labels) for number, region in enumerate(KNEE_REGIONS)
-    }
+    found = {number: RegionViews.empty(KNEE_REGIONS[number], count, cache.labels) for number in numbers}
     for here, crops in jittered_crops(module, cache, rows, recipe.structure, recipe.seed, batch):
         places = _misplaced(crops["landmarks"], recipe, draw)
         own, clocks = crops["indicators"].tensor_split([indicators], dim=1)

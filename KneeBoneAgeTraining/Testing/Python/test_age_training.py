@@ -323,3 +323,14 @@ def test_a_run_of_another_version_ends_with_one_sentence(cache, tmp_path, capsys
     assert re.match(
         r"Error: .*recipe\.json: not a recipe of this version .*; begin a new run$", ended.value.code
     )
+
+
+@pytest.mark.parametrize(
+    ("part", "choice"),
+    [("views 4", "0 to 1"), ("region 4", "0 to 3"), ("region", "0 to 3"), ("fold", "0 to 4")],
+)
+def test_a_part_with_a_number_says_which_there_are(part, choice, capsys):
+    with pytest.raises(SystemExit) as ended:
+        age_training.main([*part.split(), "--run", "run", "--cache", "crops"])
+    assert ended.value.code == 2
+    assert f"{part.split()[0]}: which one, {choice}" in capsys.readouterr().err

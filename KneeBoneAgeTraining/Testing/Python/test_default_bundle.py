@@ -19,7 +19,10 @@ def test_every_stage_finds_what_it_reads_made_before(tmp_path):
     for earlier, later in (
         ("pretrain", "refine"),
         ("refine", "landmarks"),
-        ("landmarks", "regions"),
+        ("landmarks", "region-0"),
+        ("landmarks", "region-3"),
+        ("region-0", "regions"),
+        ("region-3", "regions"),
         ("regions", "views-0"),
         ("regions", "fold-views"),
         ("views-1", "heads"),

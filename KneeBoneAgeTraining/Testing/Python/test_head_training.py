@@ -12,6 +12,7 @@ import torch
 
 from KneeBoneAgeLib.intervals import mean_months
 from KneeBoneAgeLib.readers import CloseLook, PointReader
+from KneeBoneAgeLib.regions import KNEE_REGIONS
 from KneeBoneAgeTrainingLib import age_training, batches, between_stages
 from KneeBoneAgeTrainingLib.age_module import AgeModule, load_module
 from KneeBoneAgeTrainingLib.batches import knees_apart
@@ -20,7 +21,7 @@ from KneeBoneAgeTrainingLib.crop_cache import CropCache
 from KneeBoneAgeTrainingLib.head_training import HeadRecipe, Heads, learn_heads
 from KneeBoneAgeTrainingLib.landmark_training import LandmarkRecipe, with_close_readers
 from KneeBoneAgeTrainingLib.predicting import Prediction, errors_months, posterior, predict
-from KneeBoneAgeTrainingLib.region_training import RegionRecipe
+from KneeBoneAgeTrainingLib.region_training import RegionRecipe, reader_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_crops import TINY, draw
@@ -263,7 +264,13 @@ def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_pa
     monkeypatch.setattr(between_stages, "LandmarkRecipe", partial(LandmarkRecipe, steps=3, batch=8))
     monkeypatch.setattr(between_stages, "RegionRecipe", partial(RegionRecipe, steps=3, batch=8))
     between_stages.refine_landmarks(tmp_path, cache)
-    between_stages.teach_regions(tmp_path, cache)
+    landmarks = load_module(tmp_path / between_stages.LANDMARKS)
+    for number in range(len(KNEE_REGIONS)):
+        between_stages.teach_region(tmp_path, cache, number)
+    between_stages.gather_regions(tmp_path)
+    taught = load_module(tmp_path / between_stages.REGIONS)
+    for eyes in zip(*(reader_of(one.averaged).eyes for one in (landmarks, taught)), strict=True):
+        assert not torch.equal(eyes[0][0].weight, eyes[1][0].weight)
     kept = []
     for number in range(HeadRecipe().views):
         between_stages.keep_views(tmp_path, cache, number)
