@@ -10,7 +10,7 @@ missing: without an age the prior is the marginal one, without a sex both are su
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import timm
 import torch
@@ -26,6 +26,10 @@ MONTHS_MAX = 240.0
 def encode_sex(sex: str | None) -> int:
     """ "F", "M" or None as the network counts them."""
     return {"F": FEMALE, "M": MALE, None: UNKNOWN_SEX}[sex]
+
+
+_NEEDED = frozenset(["image_size", "bins", "spline_knots", "prior_width", "prior_parts"])
+"""Sizes of an `AgeNetworkConfig` of parts that no network is without."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,10 @@ class AgeNetworkConfig:
             raise ValueError("it reads strips along the physes, which are now parts of regions")
         if known.get("region_features") and "region_blocks" not in known:
             raise ValueError("it reads regions as an earlier version did")
-        for name, value in known.items():
-            expected = cls.__annotations__.get(name)
-            if expected == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-                raise ValueError(f"{name} must be a whole number of at least 0, not {value!r}")
+        for name, kind in get_type_hints(cls).items():
+            least, value = int(name in _NEEDED), known.get(name, 1)
+            if kind is int and (type(value) is not int or value < least):
+                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
         return cls(**{**known, "map_channels": tuple(known["map_channels"])})
 
 

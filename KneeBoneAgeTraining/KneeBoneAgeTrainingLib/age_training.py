@@ -11,7 +11,7 @@
     python -m KneeBoneAgeTrainingLib.age_training calibrate --run RUN --cache B
 
 When the same line is typed again, a finished part is skipped, and pretraining or a fold of a whole network that was
-stopped goes on from its last epoch; the other parts, of minutes each, begin again.
+stopped goes on from its last epoch; the other parts, of minutes each (a region: of an hour), begin again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ from .folds import FOLDS, assign_folds
 from .head_training import HeadRecipe, learn_heads
 from .predicting import errors_months, predict
 from .prior_training import fit_prior
-from .recipe import Recipe, RecipeError
+from .recipe import Recipe
+from .runs.record import RunError
 from .runs.weights import save_state
 
 log = logging.getLogger(__name__)
@@ -275,28 +276,23 @@ def _finish_fold(folder: Path, module: AgeModule, cache: CropCache, own: NDArray
     unfinished.replace(folder / "out_of_fold.npz")
 
 
+NUMBERED = {
+    "region": len(KNEE_REGIONS),
+    "views": HeadRecipe().views,
+    "fold-views": HeadRecipe().views,
+    "fold": FOLDS,
+}
+"""Parts of a run of which there are several."""
+PARTS = ("pretrain", LANDMARKS, "region", REGIONS, "views", HEADS, "fold-views", "fold", "calibrate")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line of a run's parts."""
     parser = argparse.ArgumentParser(
         prog="age_training", description=__doc__.split("\n")[0] if __doc__ else None
     )
-    parser.add_argument(
-        "part",
-        choices=[
-            "pretrain",
-            LANDMARKS,
-            "region",
-            REGIONS,
-            "views",
-            HEADS,
-            "fold-views",
-            "fold",
-            "calibrate",
-        ],
-    )
-    parser.add_argument(
-        "number", type=int, nargs="?", choices=range(FOLDS), help="of the region, view or fold"
-    )
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("number", type=int, nargs="?", help="of the region, view or fold")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--cache", type=Path, required=True, help="folder of crops")
     parser.add_argument(
@@ -314,24 +310,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="other settings of the recipe"
     )
     given = parser.parse_args(arguments)
-    if given.part in ("views", "fold-views") and given.number not in range(HeadRecipe().views):
-        parser.error(f"{given.part}: which one, 0 to {HeadRecipe().views - 1}")
-    if given.part == "region" and given.number not in range(len(KNEE_REGIONS)):
-        parser.error(f"region: which one, 0 to {len(KNEE_REGIONS) - 1}")
-    if given.part == "fold" and given.number is None:
-        parser.error("fold: which one, 0 to 4")
+    count = NUMBERED.get(given.part, 0)
+    if count and given.number not in range(count):
+        parser.error(f"{given.part}: which one, 0 to {count - 1}")
+    if not count and given.number is not None:
+        parser.error(f"{given.part}: takes no number")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     torch.set_num_threads(given.threads)
     try:
         run_part(given)
-    except RecipeError as error:
+    except RunError as error:
         sys.exit(f"Error: {error}")
 
 
 def run_part(given: argparse.Namespace) -> None:
-    """One part of a run, as the command line says. Raises RecipeError where an earlier part is another version's."""
+    """One part of a run, as the command line says. Raises RunError where an earlier part is missing or another
+    version's, or a setting is none."""
     cache = CropCache.load(given.cache)
     replay = CropCache.load(given.replay) if given.replay else None
     negatives = CropCache.load(given.negatives) if given.negatives else None
@@ -360,7 +356,10 @@ def run_part(given: argparse.Namespace) -> None:
         return
     stage = STAGES[given.part]
     changes = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in given.set)}
-    recipe = Recipe.from_json({**replace(stage, steps=given.steps).to_json(), **changes})
+    try:
+        recipe = Recipe.from_json({**replace(stage, steps=given.steps).to_json(), **changes})
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"--set {' '.join(given.set)}: not settings of a recipe ({error})") from None
     if given.part == "pretrain":
         pretrain(given.run, cache, recipe, given.minutes, negatives, given.start)
         return

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from KneeBoneAgeLib.regions import KNEE_REGIONS
+
 from .age_module import load_module, save_module
 from .batches import knees_apart
 from .cached_views import cache_features, joined, load_views, save_views
@@ -17,6 +19,7 @@ from .head_training import HeadRecipe, learn_heads
 from .jittered_windows import jittered_windows
 from .landmark_training import LandmarkRecipe, learn_landmarks, with_close_readers
 from .region_training import RegionRecipe, learn_regions, reader_of, region_views
+from .runs.record import RunError
 from .runs.weights import load_state, save_state
 
 LANDMARKS, REGIONS, HEADS = "landmarks", "regions", "heads"
@@ -56,10 +59,17 @@ def teach_region(run: Path, cache: CropCache, number: int) -> None:
 
 
 def gather_regions(run: Path) -> None:
-    """That network with all regions taught."""
+    """That network with all regions taught. Raises RunError where one is not."""
     folder = run / REGIONS
     if (folder / "module.safetensors").exists():
         return
+    untaught = [
+        str(number) for number in range(len(KNEE_REGIONS)) if not (run / region_file(number)).exists()
+    ]
+    if untaught:
+        raise RunError(
+            f"{run}: region {', '.join(untaught)} not taught yet; `age_training region {untaught[0]}` first"
+        )
     module = load_module(run / LANDMARKS)
     for network in (module.network, module.averaged):
         for number, eye in enumerate(reader_of(network).eyes):

@@ -55,6 +55,10 @@ class HeadRecipe:
         return len(self.structure)
 
 
+LEAST_VARIED = 1e-3
+"""Standard deviation from which on an input of the heads is standardised."""
+
+
 class Answers(NamedTuple):
     """What `Heads` say of N views."""
 
@@ -89,7 +93,7 @@ class Heads(nn.Module):
         self.indicator_head, self.maturity_head = source.indicator_head, source.maturity_head
         both = torch.cat([cached.base, cached.read], dim=1)
         self.register_buffer("mean", both.mean(0))
-        self.register_buffer("scale", both.std(0) + 1e-3)
+        self.register_buffer("scale", _scale_of(both.std(0)))
         self.base_count = cached.base.shape[1]
         if not fresh:
             for linear, mean, scale in self._first_layers():
@@ -150,6 +154,12 @@ class Heads(nn.Module):
         bent = [self.head.bent[0]] if self.head.bent is not None else []
         for linear in (self.head.linear, *bent, self.indicator_head, self.maturity_head):
             yield linear, self.mean[:count], self.scale[:count]
+
+
+def _scale_of(deviation: Tensor) -> Tensor:
+    """What inputs of these standard deviations are divided by. What hardly ever varies in drawn knees is left as it is:
+    in a real one it may, and would be magnified into anything."""
+    return torch.where(deviation < LEAST_VARIED, torch.ones_like(deviation), deviation + 1e-3)
 
 
 def _standardise(linear: nn.Module, mean: Tensor, scale: Tensor) -> None:

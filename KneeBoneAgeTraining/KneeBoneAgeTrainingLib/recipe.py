@@ -10,13 +10,10 @@ from typing import Any
 from KneeBoneAgeLib.network import AgeNetworkConfig
 
 from .augmentation import Jitter
+from .runs.record import RunError
 
 TRUE_SD_MONTHS = 1.0
 LABELS = ("true", "assigned", "pseudo")
-
-
-class RecipeError(ValueError):
-    """A recipe on disk that this version cannot go on with; the sentence names the file and the way out."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,10 @@ class Recipe:
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
-        """What `save` wrote. Raises RecipeError for one that this version does not know."""
+        """What `save` wrote. Raises RunError for one that this version does not know."""
         try:
             return cls.from_json(json.loads(path.read_text()))
-        except (KeyError, TypeError, ValueError) as error:
-            raise RecipeError(f"{path}: not a recipe of this version ({error}); begin a new run") from None
+        except KeyError as error:
+            raise RunError(f"{path}: not a recipe, it lacks {error}; begin a new run") from None
+        except (TypeError, ValueError) as error:
+            raise RunError(f"{path}: not a recipe of this version ({error}); begin a new run") from None

@@ -149,9 +149,18 @@ def test_a_network_of_an_earlier_version_is_read_unless_it_looks_closely_in_othe
         AgeNetworkConfig.from_json({**shallow, "region_features": 96})
 
 
-@pytest.mark.parametrize(("name", "value"), [("region_blocks", 1.5), ("points", "31"), ("head_hidden", -1)])
-def test_a_part_whose_size_is_no_whole_number_is_refused_by_name(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 0, not {value!r}"):
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [
+        ("region_blocks", 1.5, 0),
+        ("points", "31", 0),
+        ("head_hidden", -1, 0),
+        ("map_rank", True, 0),
+        ("bins", 0, 1),
+    ],
+)
+def test_a_size_that_is_no_whole_number_or_too_small_is_refused_by_name(name, value, least):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least {least}, not {value!r}"):
         AgeNetworkConfig.from_json({**AgeNetworkConfig().to_json(), name: value})
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
@@ -77,7 +76,9 @@ def load_fold(folder: Path, *, power: float | None = None) -> FoldModel:
         teacher = build_teacher(parse_architecture(facts["architecture"]), inputs, fetch=False)
         teacher.load_state_dict(load(content))
         power = float(facts.get(POWER, 1.0)) if power is None else power
-    except (OSError, KeyError, TypeError, ValidationError, SafetensorError, RuntimeError) as error:
+    except RunError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError, RuntimeError) as error:
         raise RunError(f"{folder}: holds no trained network that can be read ({error})") from None
     if isinstance(teacher, AgeNetworkTeacher):
         teacher.network = tempered(teacher.network, power)

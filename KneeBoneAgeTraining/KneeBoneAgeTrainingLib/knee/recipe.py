@@ -6,10 +6,10 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from KneeBoneAgeLib.crop import SIZE_PX
 from KneeBoneAgeLib.network import AgeNetworkConfig
@@ -166,6 +166,11 @@ class KneeRecipe(Section):
                     f"unknown option {name!r} of the network; the nearest known one is {near[0]!r}"
                 )
         return options
+
+    @model_validator(mode="after")
+    def _buildable(self) -> Self:
+        self.config()
+        return self
 
     def config(self, start: AgeNetworkConfig | None = None) -> AgeNetworkConfig:
         """The network's own configuration at the crop's size.

@@ -40,7 +40,9 @@ class Taken:
 
 
 def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> Taken:
-    """Take each tensor whose name and shape agree; a teacher's network may be a part of it called ``network``."""
+    """Take each tensor whose name and shape agree, of the likelihood's layers all or none: they are added up.
+
+    A teacher's network may be a part of it called ``network``."""
     given = {name.removeprefix("network."): value for name, value in weights.items()}
     own = network.state_dict()
     first, second = (f"map_reader.linear.{part}.weight" for part in (0, 1))
@@ -52,6 +54,9 @@ def take_over(network: nn.Module, weights: Mapping[str, Tensor]) -> Taken:
         for name, value in own.items()
         if name in given and given[name].shape == value.shape
     }
+    likelihood = {name for name in own.keys() | given.keys() if name.startswith("head.")}
+    if not likelihood <= fitting.keys():
+        fitting = {name: value for name, value in fitting.items() if name not in likelihood}
     network.load_state_dict(fitting, strict=False)
     return Taken(len(fitting), tuple(name for name in own if name not in fitting))
 

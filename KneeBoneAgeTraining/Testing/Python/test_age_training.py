@@ -309,7 +309,7 @@ def test_grain_follows_the_contrast_of_a_picture_so_that_a_faint_film_stays_read
     assert grained[bone].mean() - grained[~bone].mean() > 5 * grained[~bone].std()
 
 
-def test_a_run_of_another_version_ends_with_one_sentence(cache, tmp_path, capsys):
+def test_a_run_of_another_version_ends_with_one_sentence(tmp_path):
     CropCache.write(tmp_path / "crops", 0, *draw(4, 0, others=0))
     folder = tmp_path / "run" / between_stages.REGIONS
     folder.parent.mkdir()
@@ -326,11 +326,34 @@ def test_a_run_of_another_version_ends_with_one_sentence(cache, tmp_path, capsys
 
 
 @pytest.mark.parametrize(
-    ("part", "choice"),
-    [("views 4", "0 to 1"), ("region 4", "0 to 3"), ("region", "0 to 3"), ("fold", "0 to 4")],
+    ("part", "said"),
+    [
+        ("views 4", "views: which one, 0 to 1"),
+        ("region 4", "region: which one, 0 to 3"),
+        ("fold", "fold: which one, 0 to 4"),
+        ("heads 1", "heads: takes no number"),
+    ],
 )
-def test_a_part_with_a_number_says_which_there_are(part, choice, capsys):
+def test_a_part_says_which_numbers_there_are(part, said, capsys):
     with pytest.raises(SystemExit) as ended:
         age_training.main([*part.split(), "--run", "run", "--cache", "crops"])
     assert ended.value.code == 2
-    assert f"{part.split()[0]}: which one, {choice}" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["regions"], "run: region 0, 1, 3 not taught yet; `age_training region 0` first"),
+        (["pretrain", "--set", "bath=8"], "--set bath=8: not settings of a recipe (.*bath.*)"),
+        (["pretrain", "--set", "jitter=[]"], r"--set jitter=\[\]: not settings of a recipe"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(arguments, said, tmp_path):
+    CropCache.write(tmp_path / "crops", 0, *draw(4, 0, others=0))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / between_stages.region_file(2)).touch()
+    more = ["--run", str(tmp_path / "run"), "--cache", str(tmp_path / "crops")]
+    with pytest.raises(SystemExit) as ended:
+        age_training.main([*arguments, *more])
+    assert re.search(said, ended.value.code)

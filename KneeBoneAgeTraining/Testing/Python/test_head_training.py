@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from KneeBoneAgeLib.intervals import mean_months
 from KneeBoneAgeLib.readers import CloseLook, PointReader
@@ -185,8 +186,8 @@ def test_heads_say_of_kept_views_what_the_network_says_of_their_pictures(cache, 
     torch.testing.assert_close(again, expected, atol=0.02, rtol=1e-3)
 
 
-def test_the_perceptron_beside_the_linear_likelihood_learns_what_is_no_sum(cache, far):
-    """A region's feature says young or old as another one's sign bids: a sum of both says nothing."""
+def test_the_perceptron_beside_the_linear_likelihood_learns_what_the_other_hardly_does(cache, far):
+    """A region's feature says young or old as another one's sign bids: a sum of both tells three of four at best."""
     grown = with_close_readers(far, 0, 0, 4, 16)
     cached = cache_features(grown, cache, ROWS, seed=1)
     young = torch.from_numpy(cache.labels.true_months[ROWS] < np.median(cache.labels.true_months[ROWS]))
@@ -215,8 +216,9 @@ def test_the_perceptron_beside_the_linear_likelihood_learns_what_is_no_sum(cache
         months = mean_months(p.numpy())
         return np.mean((months < np.median(months)) == young.numpy())
 
-    assert right(bent=True) > 0.9
-    assert right(bent=False) < 0.85  # three of four at best, and chance
+    found = right(bent=True)
+    assert found > 0.9
+    assert found > right(bent=False) + 0.1
 
 
 def test_what_measures_the_landmarks_learns_a_ratio_by_itself_and_stays(cache, module):
@@ -269,8 +271,11 @@ def test_folds_start_from_the_heads_that_are_learnt_from_all_views(cache, tmp_pa
         between_stages.teach_region(tmp_path, cache, number)
     between_stages.gather_regions(tmp_path)
     taught = load_module(tmp_path / between_stages.REGIONS)
-    for eyes in zip(*(reader_of(one.averaged).eyes for one in (landmarks, taught)), strict=True):
-        assert not torch.equal(eyes[0][0].weight, eyes[1][0].weight)
+    for network in (taught.network, taught.averaged):
+        for number, eye in enumerate(reader_of(network).eyes):
+            learnt = load_file(tmp_path / between_stages.region_file(number))
+            assert all(torch.equal(value, learnt[name]) for name, value in eye.state_dict().items())
+            assert not torch.equal(eye[0].weight, reader_of(landmarks.averaged).eyes[number][0].weight)
     kept = []
     for number in range(HeadRecipe().views):
         between_stages.keep_views(tmp_path, cache, number)

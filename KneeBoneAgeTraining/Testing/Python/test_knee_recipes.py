@@ -90,6 +90,25 @@ def test_the_weights_of_a_bundle_are_taken_over_though_stored_with_a_lower_rank(
         assert torch.allclose(other.features(image), stored.features(image), atol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "own"), [(6, {"map_features": 24}), (6, {"head_hidden": 0}), (0, {"head_hidden": 6})]
+)
+def test_the_likelihood_is_taken_over_whole_or_not_at_all(hidden, own):
+    start = replace(TINY.config(), head_hidden=hidden)
+    given, student = AgeNetwork(start), AgeNetwork(replace(start, **own))
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    taken = take_over(student, given.state_dict())
+    heads = {name for name in before if name.startswith("head.")}
+    assert heads <= set(taken.left_out)
+    assert all(torch.equal(student.state_dict()[name], before[name]) for name in heads)
+    assert torch.equal(student.backbone.stem[0].weight, given.backbone.stem[0].weight)
+
+
+def test_a_recipe_whose_network_cannot_be_built_is_refused():
+    with pytest.raises(ValueError, match=r"head_hidden must be a whole number of at least 0, not 1\.5"):
+        KneeRecipe.model_validate({**RECIPE, "network": {"head_hidden": 1.5}})
+
+
 def test_the_command_wants_one_start_and_labels_where_they_are_learnt_from(tmp_path):
     line = ["knee-transfer", "--study", str(tmp_path), "--out", str(tmp_path / "run")]
     runner = CliRunner()
