@@ -102,9 +102,10 @@ class Ensemble:
         raw = self.head(features)
         if self.bent is None:
             return raw
+        found = features[..., self.folds[0].head.rough :]
         for step in self.bent:
-            features = step(features)
-        return raw + features
+            found = step(found)
+        return raw + found
 
     def _features(self, images: Tensor) -> Tensor:
         first = self.folds[0]

@@ -114,18 +114,20 @@ class LikelihoodHead(nn.Module):
 
     A Gaussian of the age that the picture looks like, plus a spline for what is not Gaussian: plateaus
     of a grown knee, skewness, and how well either sex fits. Its numbers are linear in the features, plus, with `hidden`
-    units, what a perceptron makes of them, at first nothing: what a closed physis says of the others is no sum.
+    units, what a perceptron makes of all but the first `rough` ones, at first nothing: what a closed physis says of the
+    others is no sum.
     """
 
     centres: Tensor
     basis: Tensor
 
-    def __init__(self, features: int, bins: int, knots: int, hidden: int = 0) -> None:
+    def __init__(self, features: int, bins: int, knots: int, hidden: int = 0, rough: int = 0) -> None:
         super().__init__()
+        self.rough = rough
         self.linear = nn.Linear(features, 2 * (2 + knots))
         nn.init.trunc_normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
-        self.bent = perceptron(features, hidden, self.linear.out_features) if hidden else None
+        self.bent = perceptron(features - rough, hidden, self.linear.out_features) if hidden else None
         if self.bent is not None:
             last: Any = self.bent[-1]
             nn.init.zeros_(last.weight)
@@ -135,7 +137,7 @@ class LikelihoodHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         raw: Tensor = self.linear(features)
-        return self.of_numbers(raw if self.bent is None else raw + self.bent(features))
+        return self.of_numbers(raw if self.bent is None else raw + self.bent(features[..., self.rough :]))
 
     def of_numbers(self, raw: Tensor) -> Tensor:
         """What the layers give, (..., 2 * (2 + knots)) → (..., 2, bins)."""
@@ -258,6 +260,7 @@ class AgeNetwork(nn.Module):
             config.measure_features,
         ) if config.points else None  # fmt: skip
         self.feature_count += config.map_features * bool(config.map_channels)
+        rough = self.feature_count  # of the backbone: on real films they leave what drawn ones have
         self.feature_count += (config.point_features + config.measure_features) * bool(config.points)
         self.region_reader = None
         if config.region_features:
@@ -265,10 +268,14 @@ class AgeNetwork(nn.Module):
                 raise ValueError(f"a network of {config.points} landmarks: the regions need {POINTS_NEEDED}")
             self.region_reader = RegionReader(config.region_features, config.region_blocks)
             self.feature_count += self.region_reader.feature_count
+        if config.head_hidden and self.feature_count == rough:
+            raise ValueError("a perceptron beside the linear likelihood needs landmarks to read")
         self.pixels = (
             nn.Identity()
         )  # what the readers look at beside the maps: a place to explain the number by
-        self.head = LikelihoodHead(self.feature_count, config.bins, config.spline_knots, config.head_hidden)
+        self.head = LikelihoodHead(
+            self.feature_count, config.bins, config.spline_knots, config.head_hidden, rough
+        )
         self.prior = AgePrior(config.bins, config.prior_width, config.prior_parts)
 
     def window_px(self, side: int) -> int:

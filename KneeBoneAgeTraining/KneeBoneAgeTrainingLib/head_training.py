@@ -37,8 +37,8 @@ class HeadRecipe:
     structure: tuple[float, ...] = (1.0, 0.3)
     """`Jitter.with_structure` of each jittered view that is kept of a crop: the first teaches to see through what real
     films show, the second to read closely what is plain to see."""
-    steps: int = 5000
-    batch: int = 384
+    steps: int = 2400
+    batch: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     dropout: float = 0.1  # in the perceptron that reads the landmarks
@@ -151,8 +151,7 @@ class Heads(nn.Module):
         """The layers that are given standardised inputs, first of all theirs, with mean and scale of these."""
         count = self.base_count
         yield self.perceptron[0], self.mean[count:], self.scale[count:]
-        bent = [self.head.bent[0]] if self.head.bent is not None else []
-        for linear in (self.head.linear, *bent, self.indicator_head, self.maturity_head):
+        for linear in (self.head.linear, self.indicator_head, self.maturity_head):
             yield linear, self.mean[:count], self.scale[:count]
 
 

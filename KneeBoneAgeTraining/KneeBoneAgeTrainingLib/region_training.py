@@ -44,8 +44,8 @@ deviations (markers, metal) is cut off there."""
 class RegionRecipe:
     """How the reader of the regions is learnt; `structure` as in `head_training.HeadRecipe`."""
 
-    structure: tuple[float, ...] = (1.0, 0.3, 1.0, 0.3)
-    steps: int = 10_000  # a region
+    structure: tuple[float, ...] = (1.0, 0.3)
+    steps: int = 6000  # a region
     batch: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.05

@@ -94,7 +94,7 @@ def test_the_weights_of_a_bundle_are_taken_over_though_stored_with_a_lower_rank(
     ("hidden", "own"), [(6, {"map_features": 24}), (6, {"head_hidden": 0}), (0, {"head_hidden": 6})]
 )
 def test_the_likelihood_is_taken_over_whole_or_not_at_all(hidden, own):
-    start = replace(TINY.config(), head_hidden=hidden)
+    start = replace(TINY.config(), points=5, head_hidden=hidden)
     given, student = AgeNetwork(start), AgeNetwork(replace(start, **own))
     before = {name: value.clone() for name, value in student.state_dict().items()}
     taken = take_over(student, given.state_dict())
@@ -105,6 +105,8 @@ def test_the_likelihood_is_taken_over_whole_or_not_at_all(hidden, own):
 
 
 def test_a_recipe_whose_network_cannot_be_built_is_refused():
+    with pytest.raises(ValueError, match="needs landmarks to read"):
+        AgeNetwork(replace(TINY.config(), head_hidden=6))
     with pytest.raises(ValueError, match=r"head_hidden must be a whole number of at least 0, not 1\.5"):
         KneeRecipe.model_validate({**RECIPE, "network": {"head_hidden": 1.5}})
 

@@ -56,13 +56,13 @@ def test_a_folds_own_children_have_no_say_in_its_power(network):
 @pytest.mark.parametrize("hidden", [0, 6])
 def test_a_tempered_networks_likelihood_is_the_first_ones_to_the_power(hidden):
     torch.manual_seed(0)
-    network = AgeNetwork(replace(SMALL, head_hidden=hidden)).eval()
+    network = AgeNetwork(replace(SMALL, points=5, head_hidden=hidden)).eval()
     features = torch.randn(5, network.feature_count)
     with torch.no_grad():
-        network.head.linear.weight.normal_(std=0.1)
+        network.head.linear.weight.normal_(std=0.03)
         if hidden:
-            network.head.bent[-1].weight.normal_(std=0.5)
-            network.head.bent[-1].bias.normal_(std=0.5)
+            network.head.bent[-1].weight.normal_(std=0.2)
+            network.head.bent[-1].bias.normal_(std=0.2)
         before = network.log_likelihood(features)
         after = tempered(network, 0.3).log_likelihood(features)
         again = network.log_likelihood(features)
