@@ -228,13 +228,19 @@ class Estimator:
         try:
             return AgeNetworkConfig.from_json(self.bundle.manifest.architecture.network.model_dump())
         except (TypeError, ValueError) as error:
-            raise BundleError(
-                f"{self.bundle.folder}: a network that this version does not know ({error}); update KneeBoneAge, or "
-                "export the bundle again"
-            ) from None
+            raise self._unknown_network(error) from None
+
+    def _unknown_network(self, error: Exception) -> BundleError:
+        return BundleError(
+            f"{self.bundle.folder}: a network that this version does not know ({error}); update KneeBoneAge, or "
+            "export the bundle again"
+        )
 
     def _network(self, config: AgeNetworkConfig, fold: int) -> AgeNetwork:
-        network = AgeNetwork(config)
+        try:
+            network = AgeNetwork(config)
+        except (TypeError, ValueError) as error:
+            raise self._unknown_network(error) from None
         tensors = {
             k: v.float() if v.is_floating_point() else v for k, v in self.bundle.load_fold(fold).items()
         }

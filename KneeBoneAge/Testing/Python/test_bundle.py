@@ -253,12 +253,18 @@ def test_the_bundle_that_ships_has_at_most_40_megabytes_and_nothing_beside_what_
     assert sum(file.stat().st_size for file in files) <= 40e6
 
 
-def test_a_network_of_another_version_is_told(tmp_path):
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ({"patella_features": 24}, "patella_features"),
+        ({"region_blocks": 1.5}, "region_blocks must be a whole number"),
+        ({"points": 10}, "10 landmarks: the regions need 20"),
+    ],
+)
+def test_a_network_of_another_version_is_told(said, named, tmp_path):
     if not (default_bundle_path() / "bundle.json").is_file():
         pytest.skip("the bundle that ships is not here")
     folder = shutil.copytree(default_bundle_path(), tmp_path / "copy")
-    edit(folder, lambda facts: facts["architecture"]["network"].update(patella_features=24))
-    with pytest.raises(
-        BundleError, match="copy: a network that this version does not know.*patella_features"
-    ):
+    edit(folder, lambda facts: facts["architecture"]["network"].update(said))
+    with pytest.raises(BundleError, match=f"copy: a network that this version does not know.*{named}"):
         Estimator.load(folder)

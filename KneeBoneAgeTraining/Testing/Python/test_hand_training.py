@@ -240,3 +240,15 @@ def test_weights_that_were_changed_are_not_used(whole, tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(RunError, match="SHA-256 differs"):
         load_fold(path.parent)
+
+
+@pytest.mark.parametrize("size", [-1, 1.5])
+def test_weights_whose_architecture_cannot_be_built_are_told_by_their_folder(whole, tmp_path, size):
+    folder = Path(shutil.copytree(whole, tmp_path / "run")) / "fold-0"
+    facts = json.loads((folder / "weights.json").read_text())
+    facts["architecture"] = {"kind": "age-network", "options": {"head_hidden": size}}
+    (folder / "weights.json").write_text(json.dumps(facts))
+    with pytest.raises(
+        RunError, match=r"fold-0: holds no trained network.*head_hidden must be a whole number"
+    ):
+        load_fold(folder)

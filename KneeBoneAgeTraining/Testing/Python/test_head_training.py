@@ -97,6 +97,15 @@ def test_the_standardisation_goes_into_the_weights(cache, module):
         assert torch.equal(module.knee_head(features), module.knee_head(other))
 
 
+def test_what_hardly_varies_in_drawn_knees_is_not_magnified(cache, module):
+    cached = cache_features(module, cache, ROWS, seed=1)
+    cached.base[:, 2] = 0.3 + 1e-6 * torch.arange(len(ROWS))
+    heads = Heads(module, cached, HeadRecipe()).eval()
+    before = heads.head.linear.weight[:, 2].clone()
+    heads.put_back(module)
+    assert torch.equal(module.averaged.head.linear.weight[:, 2], before)
+
+
 def test_the_same_seed_keeps_the_same_views(cache, module):
     first, again, other = (cache_features(module, cache, ROWS[:8], seed) for seed in (1, 1, 2))
     assert torch.equal(first.read, again.read)
