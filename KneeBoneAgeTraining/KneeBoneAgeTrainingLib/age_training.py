@@ -62,7 +62,7 @@ from .runs.weights import save_state
 
 log = logging.getLogger(__name__)
 
-FOLD_HEADS = HeadRecipe(steps=200, learning_rate=1e-3, ema_decay=0.98, seed=101)
+FOLD_HEADS = HeadRecipe(steps=200, batch=256, learning_rate=1e-3, ema_decay=0.98, seed=101)
 """How a fold's heads go on from those of all; a fold's number is added to the seed."""
 
 

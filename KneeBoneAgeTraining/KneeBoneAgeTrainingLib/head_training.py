@@ -37,8 +37,8 @@ class HeadRecipe:
     structure: tuple[float, ...] = (1.0, 0.3)
     """`Jitter.with_structure` of each jittered view that is kept of a crop: the first teaches to see through what real
     films show, the second to read closely what is plain to see."""
-    steps: int = 2400
-    batch: int = 256
+    steps: int = 5000
+    batch: int = 384
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     dropout: float = 0.1  # in the perceptron that reads the landmarks

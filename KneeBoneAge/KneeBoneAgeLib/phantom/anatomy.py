@@ -189,7 +189,9 @@ class _Knee:
 
     def tibia(self) -> None:
         ind, build, unit = self.ind, self.build, self.tib
-        height = TIBIAL_HEIGHT_SHARE * ind.tibia_height_ratio * unit
+        # A dome at first, whose middle is its highest part; then a plateau with an eminence.
+        formed = _smooth(ind.tibia_width_ratio, 0.5, 1.0)
+        height = (1 - (1 - TIBIAL_HEIGHT_SHARE) * formed) * ind.tibia_height_ratio * unit
         level = self.tibial_level = -max(
             (TIBIAL_PHYSIS_LEVEL - 0.06 * _smooth(ind.tibia_width_ratio, 0.4, 0.95))
             * build.physis_level
@@ -216,7 +218,6 @@ class _Knee:
         ratio = ind.tibia_width_ratio * (1.03 + 0.03 * ind.tibia_bridging)
         bottom = level + max(ind.tibia_physis_mm, 0.09 * unit * max(0.0, 1 - ratio / 0.6))
         top = min(bottom + height, -self.joint_space * self.unit)
-        formed = _smooth(ratio, 0.4, 0.95)
         f = np.array([0.0, 0.12, 0.35, 0.6, 0.8, 0.93, 1.0])
         nodule = np.array([0.7, 0.86, 1.0, 0.97, 0.82, 0.62, 0.4])
         plateau = np.array([0.955, 0.965, 0.98, 0.995, 1.0, 0.985, 0.955])

@@ -192,8 +192,10 @@ def _scar(bone: str, visible: float) -> IndicatorCurve:
 
 _FEMUR_WIDTH = {-1: 0.14, 6: 0.29, 12: 0.40, 24: 0.55, 48: 0.73, 84: 0.89, 126: 1.0, 150: 1.055, 174: 1.095}
 _TIBIA_WIDTH = {0: 0.12, 6: 0.26, 12: 0.36, 24: 0.52, 48: 0.71, 84: 0.885, 126: 1.0, 150: 1.055, 174: 1.09}
-_FEMUR_HEIGHT = {0: 0.06, 6: 0.095, 12: 0.125, 24: 0.175, 48: 0.235, 96: 0.33, 144: 0.415, 168: 0.45}
-_TIBIA_HEIGHT = {0: 0.04, 6: 0.065, 12: 0.08, 24: 0.105, 48: 0.14, 96: 0.20, 144: 0.25, 168: 0.27}
+# Heights (chosen): a centre appears as a round nodule and flattens while it widens, from 0.6 of its own width to 0.42
+# of the grown femur's and 0.25 of the grown tibia's.
+_FEMUR_HEIGHT = {0: 0.08, 6: 0.15, 12: 0.195, 24: 0.25, 48: 0.305, 96: 0.365, 144: 0.42, 168: 0.45}
+_TIBIA_HEIGHT = {0: 0.06, 6: 0.12, 12: 0.16, 24: 0.2, 48: 0.23, 96: 0.25, 144: 0.264, 168: 0.27}
 _PHYSIS = {128: 1.0, 138: 0.84, 152: 0.38, 160: 0.22}  # share of the open thickness, see OPEN_PHYSIS_RATIO
 
 # Thickness of the open physis / metaphysis width, the tibia's for the fibula (chosen: 3 mm at 10 y).
@@ -203,7 +205,7 @@ CURVES: tuple[IndicatorCurve, ...] = (
     _curve("femur_width_ratio", 8.5, _FEMUR_WIDTH, before=0.0),
     _curve("tibia_width_ratio", 8.5, _TIBIA_WIDTH, before=0.0),
     _curve("femur_height_ratio", 9.0, _FEMUR_HEIGHT),
-    _curve("tibia_height_ratio", 13.0, _TIBIA_HEIGHT),
+    _curve("tibia_height_ratio", 19.0, _TIBIA_HEIGHT),
     _curve("femur_physis_mm", 12.0, _PHYSIS, visible=0.048),
     _curve("tibia_physis_mm", 12.0, _PHYSIS, visible=0.045),
     _curve("fibula_physis_mm", 16.0, _PHYSIS, visible=0.03),

@@ -212,3 +212,21 @@ def test_the_drawn_ratio_of_widths_is_the_indicators_whoever_the_child_is(bone):
         )
         ratios.append(wide / narrow)
     assert np.std(ratios) < 0.006 * np.mean(ratios)
+
+
+@pytest.mark.parametrize("bone", ["femur", "tibia"])
+def test_an_epiphysis_is_round_at_first_and_flattens_while_it_widens(bone):
+    def height_over_width(child):
+        points = {name: np.array([x, y]) for name, x, y in upright_knee(child)[1].landmarks_px}
+        ends = [points[f"{bone}_end_{part}"][1] for part in ("medial", "middle", "lateral")]
+        physis = points[f"{bone}_physis_{'distal' if bone == 'femur' else 'proximal'}"][1]
+        wide = points[f"{bone}_epiphysis_lateral"][0] - points[f"{bone}_epiphysis_medial"][0]
+        return max(abs(end - physis) for end in ends) / abs(wide)
+
+    shape = {
+        age: np.mean(
+            [height_over_width(c) for c in draw_children(8, 4, [age] * 8, ["F"] * 8, with_oracle=False)]
+        )
+        for age in (12.0, 24.0, 84.0)
+    }
+    assert shape[12.0] > shape[24.0] > shape[84.0]
