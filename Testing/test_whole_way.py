@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.transform import rotate
 from typer.testing import CliRunner
 
 from KneeBoneAgeLib.bundle import card, load_bundle
@@ -17,7 +18,10 @@ from KneeBoneAgeLib.closure import PhysisClosure
 from KneeBoneAgeLib.crop import KneeCrop, crop_from_box, cut, iou
 from KneeBoneAgeLib.estimator import Estimator
 from KneeBoneAgeLib.explain import METHODS, BoneAge, explain, saliency
+from KneeBoneAgeLib.phantom.children import draw_children
 from KneeBoneAgeLib.phantom.cohort import write_cohort
+from KneeBoneAgeLib.phantom.look import Look, expose
+from KneeBoneAgeLib.phantom.scenes import frontal_film
 from KneeBoneAgeLib.radiograph import film_from_array, read_film
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -232,6 +236,27 @@ def _scrambled(estimator: Estimator, seed: int) -> Estimator:
                 order = torch.randperm(values.numel(), generator=generator)
                 values.copy_(values.flatten()[order].view_as(values))
     return other
+
+
+def test_most_knees_that_lean_far_are_found_as_upright_ones_are(estimator):
+    turned, found = 0, []
+    for number, child in enumerate(draw_children(8, 9, with_oracle=False)):
+        rng = np.random.default_rng(number)
+        scene = frontal_film(
+            child.indicators, child.chronological_age_months, rng, "single", True, spacing_mm=0.4
+        )
+        picture = expose(scene, Look.draw(rng, 0.3).without_hardware(), rng).clip(0, 1)
+        upright = estimator.find(film_from_array(picture, bone_bright=True)).knees[0]
+        for turn in (-40.0, 40.0):  # of the picture, anticlockwise
+            film = film_from_array(rotate(picture, turn, resize=True, mode="edge"), bone_bright=True)
+            knees = estimator.find(film).knees
+            turned += 1
+            found += [(knees[0], upright, turn)] if knees else []
+    assert len(found) >= 0.65 * turned
+    for knee, upright, turn in found:
+        assert knee.side == upright.side == "R"
+        assert knee.angle_deg == pytest.approx(upright.angle_deg - turn, abs=9)
+        assert knee.side_px == pytest.approx(upright.side_px, rel=0.12)
 
 
 def test_the_default_bundle_says_first_that_it_has_never_seen_a_real_child():
