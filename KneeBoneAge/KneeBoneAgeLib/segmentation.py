@@ -46,7 +46,7 @@ FIBULA_REACH = 0.5
 """Radius around a joint, in widths, whose cells, like the fibula's own, tell on which side it lies."""
 
 LEANING_DEG = 20.0
-"""A proposal that leans more than this is looked at upright, too: the finder learnt from few knees that lean so."""
+"""A proposal that leans more than this is looked at upright, too: most knees that lean far are refused unturned."""
 
 FIBULA_UNCLEAR = "fibula unclear"
 """A note that begins like this says that a knee's side was not read off its fibula."""

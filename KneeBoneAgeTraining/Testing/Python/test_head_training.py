@@ -214,13 +214,7 @@ def test_the_perceptron_beside_the_linear_likelihood_learns_what_the_other_hardl
             for network in (learner.network, learner.averaged):
                 network.head.bent = None
             learner.recipe = replace(learner.recipe, network=replace(learner.recipe.network, head_hidden=0))
-        recipe = HeadRecipe(
-            steps=300,
-            batch=48,
-            base_dropout=0.0,
-            dropout=0.0,
-            weight_decay=0.0,
-        )
+        recipe = HeadRecipe(steps=300, batch=48, base_dropout=0.0, dropout=0.0, weight_decay=0.0)
         learn_heads(learner, views, recipe)
         network = learner.averaged
         with torch.no_grad():
