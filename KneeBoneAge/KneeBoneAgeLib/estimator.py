@@ -121,14 +121,12 @@ class Estimator:
         return cls(load_bundle(path), device)
 
     def find(self, film: Film) -> Finding:
-        """The frontal knees of a film, or the reason why there is none. What the finder is unsure of must look like a
-        knee to the gate too."""
+        """The frontal knees of a film, or the reason why there is none. What the finder is unsure of must look more
+        like a knee than not to the gate too."""
         gate = self.gate
         if gate is None:
             return self.finder.find(film)
-        return self.finder.find(
-            film, lambda crops: [answer.accepted for answer in gate.answer(self.look(film, crops)[1])]
-        )
+        return self.finder.find(film, lambda crops: gate.confirms(self.look(film, crops)[1]))
 
     def estimate(self, film: Film, crops: Sequence[KneeCrop] | None = None) -> FilmEstimate:
         """Bone age of each knee.

@@ -29,7 +29,7 @@ DEFAULT_CONFIG: dict[str, Any] = {
     "size_px": 192,
     "proposal_threshold": 0.15,
     "knee_threshold": 0.6,
-    "confirm_threshold": 0.8,
+    "confirm_threshold": 0.85,
     "most_knees": 2,
 }
 """Architecture and decoding of the finder; a bundle stores it beside the weights."""

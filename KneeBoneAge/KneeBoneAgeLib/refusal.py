@@ -19,6 +19,10 @@ DISTANCE_SLACK = 4.0
 """The distance bound in units of the 99.9th percentile of held-out training crops."""
 
 
+LIKELIER_A_KNEE = 0.0
+"""Log-odds from which on a crop is likelier a knee than not: asked where the finder is unsure as well."""
+
+
 @dataclass(frozen=True)
 class GateAnswer:
     """What the gate says of one crop; `reason` is empty where the crop is accepted."""
@@ -53,6 +57,11 @@ class KneeGate(KeptArrays):
         z = self._standardised(features)
         hidden = np.maximum(np.einsum("kbf,kfh->kbh", z, self.hidden_weight) + self.hidden_bias[:, None], 0)
         return (np.einsum("kbh,kh->kb", hidden, self.out_weight) + self.out_bias[:, None]).mean(0)
+
+    def confirms(self, features: Floats) -> list[bool]:
+        """Features (K, B, F) → whether each crop, which the finder is unsure of, shows a knee. An unsure gate does not
+        refuse what the finder is sure of (`answer`), but it does not confirm either."""
+        return [bool(logit >= LIKELIER_A_KNEE) for logit in self.logit(features)]
 
     def distance(self, features: Floats) -> Floats:
         """Features (K, B, F) → distance to the training knees (B,); 1 about where they are themselves."""

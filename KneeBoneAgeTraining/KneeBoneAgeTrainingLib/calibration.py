@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from KneeBoneAgeLib.intervals import Calibration, mean_months
-from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
+from KneeBoneAgeLib.network import UNKNOWN_SEX
 
 from .age_module import AgeModule, load_module
 from .closure_training import (
@@ -20,20 +20,17 @@ from .closure_training import (
     VIEWS,
     closed_physes,
     fit_closure,
-    jittered_features,
     rows_to_learn,
 )
 from .crop_cache import KNEE, CropCache, CropLabels
 from .folds import FOLDS
-from .gate_training import fit_gate
+from .gate_training import learn_gate
 from .predicting import features_of_all, posterior
 
 log = logging.getLogger(__name__)
 
 KNOWN = {"sex_age": (True, True), "sex": (True, False), "age": (False, True), "none": (False, False)}
 """What is known beside the picture: sex, chronological age. Each case has its own calibration."""
-GATE_KNEES = 1500
-"""So many knees at most, and so many other crops, are looked at for the gate; part of them sets its thresholds."""
 
 
 def as_known(labels: CropLabels, case: str) -> CropLabels:
@@ -89,7 +86,7 @@ def calibrate(
         json.dumps({case: c.to_json() for case, c in calibrations.items()}, indent=2) + "\n"
     )
     (run / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    _train_gate(run, networks, cache, negatives)
+    _train_gate(run, modules, cache, negatives)
     return calibrations
 
 
@@ -125,9 +122,12 @@ def _train_closure(run: Path, modules: list[AgeModule], cache: CropCache) -> dic
         log.warning("too few knees with closed physes: the bundle will not tell them")
         return {}
     rows = np.concatenate([learnt, np.repeat(learnt[closed[learnt]], VIEWS - 1)])
-    closure = fit_closure(jittered_features(modules, cache, rows, seed=11), closed[rows])
+    networks = [module.averaged for module in modules]
+    closure = fit_closure(
+        features_of_all(networks, cache, rows, modules[0].recipe.jitter, seed=11), closed[rows]
+    )
     save_file(closure.tensors(), run / "closure.safetensors")
-    called = closure.probability(features_of_all([m.averaged for m in modules], cache, kept)) > 0.5
+    called = closure.probability(features_of_all(networks, cache, kept)) > 0.5
     found = {
         "share of closed physes told": float(called[closed[kept]].mean()),
         "share of open physes called closed": float(called[~closed[kept]].mean()),
@@ -136,21 +136,17 @@ def _train_closure(run: Path, modules: list[AgeModule], cache: CropCache) -> dic
     return found
 
 
-def _train_gate(run: Path, networks: list[AgeNetwork], cache: CropCache, negatives: CropCache | None) -> None:
+def _train_gate(run: Path, modules: list[AgeModule], cache: CropCache, negatives: CropCache | None) -> None:
     source = negatives or cache
-    others = np.flatnonzero(source.labels.kind != KNEE)
-    if not len(others):
+    if not (source.labels.kind != KNEE).any():
         log.warning("no crops of anything but knees: the bundle will have no gate")
         return
     knees = np.flatnonzero(cache.labels.kind == KNEE)
-    knees = np.random.default_rng(0).permutation(knees)[:GATE_KNEES]
-    others = np.random.default_rng(1).permutation(others)[:GATE_KNEES]
-    near, far = features_of_all(networks, cache, knees), features_of_all(networks, source, others)
-    learnt = len(others) * 4 // 5  # the rest is only counted
-    gate = fit_gate(near, far[:, :learnt])
-    save_file(gate.tensors(), run / "gate.safetensors")
-    refused = [not a.accepted for a in gate.answer(far[:, learnt:])]
-    kinds = source.labels.kind[others[learnt:]]
-    for kind in np.unique(kinds):
-        log.info("gate refuses %.0f %% of %s", 100 * np.mean(np.array(refused)[kinds == kind]), kind)
-    log.info("gate refuses %.1f %% of knees", 100 * np.mean([not a.accepted for a in gate.answer(near)]))
+    networks = [module.averaged for module in modules]
+    learnt = learn_gate(networks, (cache, knees), source, modules[0].recipe.jitter)
+    save_file(learnt.gate.tensors(), run / "gate.safetensors")
+    for kind in np.unique(learnt.kinds):
+        log.info(
+            "gate refuses %.0f %% of %s", 100 * np.mean(learnt.others_refused[learnt.kinds == kind]), kind
+        )
+    log.info("gate refuses %.1f %% of knees", 100 * np.mean(learnt.knees_refused))

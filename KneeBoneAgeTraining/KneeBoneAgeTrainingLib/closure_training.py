@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from KneeBoneAgeLib.closure import YOUNGEST_MONTHS, PhysisClosure
-from KneeBoneAgeLib.ensemble import Ensemble
 from KneeBoneAgeLib.phantom.maturation import Indicators
 
-from .age_module import AgeModule
-from .batches import Part, rows_of
-from .crop_cache import KNEE, CropCache, CropLabels
-from .predicting import seen_by_all
-from .recipe import TRUE_SD_MONTHS
+from .crop_cache import KNEE, CropLabels
 
 Floats = NDArray[np.floating]
 
@@ -47,21 +40,6 @@ def rows_to_learn(labels: CropLabels, seed: int = 0) -> tuple[NDArray[np.intp], 
     children = rng.permutation(np.unique(labels.patient_id[knees]))
     kept = np.isin(labels.patient_id[knees], children[: len(children) // 5])
     return knees[~kept], knees[kept]
-
-
-@torch.inference_mode()
-def jittered_features(
-    modules: Sequence[AgeModule], cache: CropCache, rows: NDArray[np.intp], seed: int, batch: int = 32
-) -> Floats:
-    """Features (K, N, F) of the modules' averaged networks; all see the same jittered views."""
-    rng = np.random.default_rng(seed)
-    part = Part(cache, rows, 1.0, "true", TRUE_SD_MONTHS)
-    recipe, ensemble = modules[0].recipe, Ensemble([module.averaged.eval() for module in modules])
-    found = []
-    for start in range(0, len(rows), batch):
-        drawn = rows_of(part, rows[start : start + batch], recipe, rng, recipe.network.image_size)
-        found.append(seen_by_all(ensemble, drawn["image"]))
-    return torch.cat(found, dim=1).numpy()
 
 
 def fit_closure(features: Floats, closed: NDArray[np.bool_]) -> PhysisClosure:

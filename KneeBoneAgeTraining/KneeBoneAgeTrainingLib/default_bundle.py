@@ -51,13 +51,15 @@ class Plan:
     refining: tuple[Cohort, ...] = (
         Cohort(12_000, 601),
         Cohort(15_000, 701, even_ages=6.0),
-        Cohort(14_000, 801),
         Cohort(10_000, 802, even_ages=6.0),
         Cohort(8_000, 803, even_ages=144.0),  # physes that close, lines that fade
+        Cohort(12_000, 901),
+        Cohort(4_000, 902, even_ages=6.0),
+        Cohort(4_000, 903, even_ages=144.0),
     )
-    folds: tuple[Cohort, ...] = (Cohort(2_500, 607),)
-    negatives: tuple[Cohort, ...] = (Cohort(1_500, 503), Cohort(1_500, 504, even_ages=6.0))
-    finder: tuple[Cohort, ...] = (Cohort(13_248, 2), Cohort(1_920, 3), Cohort(8_000, 4))
+    folds: tuple[Cohort, ...] = (Cohort(2_500, 608),)
+    negatives: tuple[Cohort, ...] = (Cohort(3_000, 503), Cohort(3_000, 504, even_ages=6.0))
+    finder: tuple[Cohort, ...] = (Cohort(8_000, 4), Cohort(7_000, 5), Cohort(7_000, 6))
     finder_minutes: float = 60.0
     pretraining_steps: int = 1_700
     refining_steps: int = 4_000

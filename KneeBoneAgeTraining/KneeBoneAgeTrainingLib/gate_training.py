@@ -1,6 +1,13 @@
-"""Learn the knee gate: features of the finished folds, of knees and of what is not one."""
+"""Learn the knee gate: features of the finished folds, of knees and of what is not one.
+
+Both are seen jittered, as the networks learnt to see: a gate that knows plain drawn knees alone takes the look of a
+real film for something else.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,18 +15,59 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from KneeBoneAgeLib.network import AgeNetwork
 from KneeBoneAgeLib.refusal import DISTANCE_SLACK, KneeGate
+
+from .augmentation import Jitter
+from .crop_cache import KNEE, CropCache
+from .predicting import features_of_all
 
 Floats = NDArray[np.floating]
 
+GATE_KNEES, GATE_OTHERS = 1500, 4500
+"""So many knees at most, and so many other crops, are looked at for the gate; part of them sets its thresholds."""
 HIDDEN, COMPONENTS, STEPS = 16, 32, 400
 KNEES_REFUSED = 0.005
 """Share of held-out training knees that may fall below the gate's threshold."""
-OTHERS_REFUSED = 0.95
+OTHERS_REFUSED = 0.98
 """Share of held-out crops of other things that must; the threshold is no stricter than it takes, since a real film
 looks less like a drawn knee than a drawn knee does."""
 STRICTEST_LOGIT = -1.0
 """The threshold is never above this: a film that the gate is unsure of is not refused."""
+
+
+class LearntGate(NamedTuple):
+    """A gate and how it does: of other crops that it has not seen, `kinds` (N,) and which are refused (N,); and which
+    knees are, of those it has learnt from."""
+
+    gate: KneeGate
+    kinds: NDArray[np.str_]
+    others_refused: NDArray[np.bool_]
+    knees_refused: NDArray[np.bool_]
+
+
+def learn_gate(
+    networks: Sequence[AgeNetwork],
+    knees: tuple[CropCache, NDArray[np.intp]],
+    others: CropCache,
+    jitter: Jitter,
+) -> LearntGate:
+    """The gate of K networks from a cache's knees, by their rows, and from what a cache holds beside knees. A fifth of
+    the latter is only looked at."""
+    cache, rows = knees
+    rows = np.random.default_rng(0).permutation(rows)[:GATE_KNEES]
+    other_rows = np.random.default_rng(1).permutation(np.flatnonzero(others.labels.kind != KNEE))[
+        :GATE_OTHERS
+    ]
+    near = features_of_all(networks, cache, rows, jitter, seed=12)
+    far = features_of_all(networks, others, other_rows, jitter, seed=13)
+    learnt = len(other_rows) * 4 // 5
+    gate = fit_gate(near, far[:, :learnt])
+
+    def refused(features: Floats) -> NDArray[np.bool_]:
+        return np.array([not answer.accepted for answer in gate.answer(features)], bool)
+
+    return LearntGate(gate, others.labels.kind[other_rows[learnt:]], refused(far[:, learnt:]), refused(near))
 
 
 def fit_gate(knees: Floats, others: Floats, seed: int = 0) -> KneeGate:

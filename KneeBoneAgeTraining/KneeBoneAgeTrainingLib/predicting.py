@@ -14,7 +14,7 @@ from KneeBoneAgeLib.ensemble import Ensemble
 from KneeBoneAgeLib.intervals import mean_months
 from KneeBoneAgeLib.network import UNKNOWN_SEX, AgeNetwork
 
-from .augmentation import cut_out
+from .augmentation import Jitter, cut_out
 from .crop_cache import CropCache, CropLabels
 
 
@@ -48,14 +48,21 @@ def predict(
 
 @torch.inference_mode()
 def features_of_all(
-    networks: Sequence[AgeNetwork], cache: CropCache, rows: NDArray[np.intp], batch: int = 16
+    networks: Sequence[AgeNetwork],
+    cache: CropCache,
+    rows: NDArray[np.intp],
+    jitter: Jitter | None = None,
+    seed: int = 0,
+    batch: int = 16,
 ) -> NDArray[np.float32]:
-    """Features (K, N, F) that K networks have of unjittered crops; what they have in common is computed once."""
+    """Features (K, N, F) that K networks have of crops, which are jittered, for all the same, where `jitter` is given;
+    what the networks have in common is computed once."""
     ensemble = Ensemble([network.eval() for network in networks])
     size, device = networks[0].config.image_size, next(networks[0].parameters()).device
+    rng = None if jitter is None else np.random.default_rng(seed)
     found = []
     for start in range(0, len(rows), batch):
-        images = cut_out(cache.images(rows[start : start + batch]), size)
+        images = cut_out(cache.images(rows[start : start + batch]), size, rng, jitter)
         found.append(seen_by_all(ensemble, images.to(device)))
     return torch.cat(found, dim=1).numpy()
 

@@ -15,11 +15,12 @@ from KneeBoneAgeLib.intervals import Calibration, mean_months
 from KneeBoneAgeLib.network import AgeNetwork
 
 from ..agreement import AgeBaseline, agreement, fit_age_baseline
-from ..calibration import GATE_KNEES, KNOWN, as_known
+from ..augmentation import Jitter
+from ..calibration import KNOWN, as_known
 from ..crop_cache import KNEE, CropCache, CropLabels
-from ..gate_training import fit_gate
+from ..gate_training import learn_gate
 from ..hand.results import PREDICTIONS, TEST_PREDICTIONS, draw_figures, read_predictions
-from ..predicting import features_of_all, posterior
+from ..predicting import posterior
 from ..runs.record import METRICS, read_json, read_rows, write_json, write_table
 from ..runs.weights import POWER, WEIGHTS_JSON
 from .labels import Taught
@@ -142,25 +143,24 @@ def calibrate(
 
 
 def train_gate(
-    run: Path, networks: Sequence[AgeNetwork], cache: CropCache, rows: NDArray[np.intp], others: CropCache
+    run: Path,
+    networks: Sequence[AgeNetwork],
+    cache: CropCache,
+    rows: NDArray[np.intp],
+    others: CropCache,
+    jitter: Jitter,
 ) -> str:
     """Learn the gate from the study's knees (`rows`) and crops of other things; what came of it, in words."""
-    far_rows = np.flatnonzero(others.labels.kind != KNEE)
-    far_rows = np.random.default_rng(1).permutation(far_rows)[:GATE_KNEES]
-    near_rows = np.random.default_rng(0).permutation(rows)[:GATE_KNEES]
-    if min(len(near_rows), len(far_rows)) < LEAST_GATED:
+    count = int((others.labels.kind != KNEE).sum())
+    if min(len(rows), count) < LEAST_GATED:
         (run / GATE).unlink(missing_ok=True)
-        return f"no gate: {len(near_rows)} knees and {len(far_rows)} other crops are too few (fewer than {LEAST_GATED})"
-    near = features_of_all(networks, cache, near_rows)
-    far = features_of_all(networks, others, far_rows)
-    learnt = len(far_rows) * 4 // 5
-    gate = fit_gate(near, far[:, :learnt])
-    save_file(gate.tensors(), run / GATE)
-    refused = np.mean([not answer.accepted for answer in gate.answer(far[:, learnt:])])
-    knees = np.mean([not answer.accepted for answer in gate.answer(near)])
+        return f"no gate: {len(rows)} knees and {count} other crops are too few (fewer than {LEAST_GATED})"
+    learnt = learn_gate(networks, (cache, rows), others, jitter)
+    save_file(learnt.gate.tensors(), run / GATE)
+    far, near = learnt.others_refused, learnt.knees_refused
     return (
-        f"gate refuses {100 * refused:.0f} % of {len(far_rows) - learnt} crops of other things that the phantom drew, "
-        f"and {100 * knees:.1f} % of {len(near_rows)} knees"
+        f"gate refuses {100 * far.mean():.0f} % of {len(far)} crops of other things that the phantom drew, "
+        f"and {100 * near.mean():.1f} % of {len(near)} knees"
     )
 
 

@@ -283,9 +283,8 @@ def _finish(
     calibrations = calibrate(job.folder, done, networks, taught, job.recipe.interval_level)
     more: dict[str, Any] = {"interval_level": job.recipe.interval_level}
     if negatives is not None:
-        more["gate"] = train_gate(
-            job.folder, networks, taught.cache, np.flatnonzero(taught.fold >= 0), negatives
-        )
+        knees, jitter = np.flatnonzero(taught.fold >= 0), job.recipe.augmentation.jitter
+        more["gate"] = train_gate(job.folder, networks, taught.cache, knees, negatives, jitter)
         log.info("%s", more["gate"])
     else:
         (job.folder / GATE).unlink(missing_ok=True)

@@ -25,7 +25,8 @@ from KneeBoneAgeTrainingLib.calibration import calibrate
 from KneeBoneAgeTrainingLib.crop_cache import MARGIN, CropCache
 from KneeBoneAgeTrainingLib.drawing import LANDMARKS, landmarks_in_crop
 from KneeBoneAgeTrainingLib.folds import assign_folds
-from KneeBoneAgeTrainingLib.gate_training import fit_gate
+from KneeBoneAgeTrainingLib.gate_training import fit_gate, learn_gate
+from KneeBoneAgeTrainingLib.predicting import features_of_all
 from KneeBoneAgeTrainingLib.prior_training import fit_prior
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -211,6 +212,23 @@ def test_the_gate_learns_what_is_no_knee_and_accepts_a_different_look():
     assert np.mean([a.accepted for a in gate.answer(looks_different)]) > 0.9
     with pytest.raises(ValueError, match="negatives"):
         fit_gate(knees, others[:, :0])
+
+
+def test_the_gate_accepts_knees_as_jittered_as_those_that_it_has_learnt_from():
+    images, labels = draw(300, seed=8, others=100)
+    cache = CropCache([images], labels)
+    networks = [AgeModule(TINY, 1, 1).averaged for _ in range(2)]
+    knees = np.flatnonzero(labels.kind == "knee")
+    strong = Jitter(gamma=0.8, noise=0.3, shading=0.5, blur_px=3.0)
+    little, much = (learn_gate(networks, (cache, knees), cache, jitter) for jitter in (TINY.jitter, strong))
+    assert len(little.kinds) == len(little.others_refused) == 20  # a fifth is only looked at
+    assert set(little.kinds) == set(labels.kind) - {"knee"}
+    assert little.others_refused.mean() >= 0.8
+    assert len(little.knees_refused) == len(knees)
+    assert little.knees_refused.mean() <= 0.05
+    seen = features_of_all(networks, cache, knees, strong, seed=99)
+    unsure, sure = (gate.logit(seen).mean() for gate in (little.gate, much.gate))
+    assert sure > unsure + 0.5
 
 
 def _bar(rows: int = 184) -> np.ndarray:

@@ -15,10 +15,10 @@ from KneeBoneAgeTrainingLib.closure_training import (
     BRIDGED,
     closed_physes,
     fit_closure,
-    jittered_features,
     rows_to_learn,
 )
 from KneeBoneAgeTrainingLib.crop_cache import CropCache
+from KneeBoneAgeTrainingLib.predicting import features_of_all
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_crops import TINY, draw
@@ -58,11 +58,11 @@ def test_no_child_is_learnt_from_and_kept_apart(cache):
 
 
 def test_closed_physes_are_told_on_children_kept_apart(cache):
-    modules = [AgeModule(TINY, len(NAMES), 1) for _ in range(2)]
+    networks = [AgeModule(TINY, len(NAMES), 1).averaged for _ in range(2)]
     learnt, kept = rows_to_learn(cache.labels)
     closed = closed_physes(cache.labels)
-    closure = fit_closure(jittered_features(modules, cache, learnt, seed=1), closed[learnt])
-    probability = closure.probability(jittered_features(modules, cache, kept, seed=2))
+    closure = fit_closure(features_of_all(networks, cache, learnt, TINY.jitter, seed=1), closed[learnt])
+    probability = closure.probability(features_of_all(networks, cache, kept, TINY.jitter, seed=2))
     assert ((probability > 0.5) == closed[kept]).mean() > 0.85
     assert probability[closed[kept]].mean() > 0.6 > 0.4 > probability[~closed[kept]].mean()
 

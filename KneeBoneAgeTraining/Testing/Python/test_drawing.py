@@ -1,8 +1,12 @@
 """Cohorts of drawn crops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from KneeBoneAgeLib.phantom.children import draw_children
+from KneeBoneAgeLib.phantom.scenes import frontal_film
 from KneeBoneAgeTrainingLib import drawing
 from KneeBoneAgeTrainingLib.crop_cache import CropCache, CropLabels
 
@@ -58,3 +62,47 @@ def test_the_command_draws_from_the_youngest_age_that_it_is_told(tmp_path, monke
             drawing.main(["crops", str(tmp_path / "no"), "--even-ages", wrong])
         assert f"--even-ages {wrong}: give 0 to less than 216 months" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
+
+
+@pytest.fixture
+def films(monkeypatch):
+    """Every film that a crop is cut from, as it is drawn."""
+    drawn = []
+
+    def spied(*arguments, **options):
+        drawn.append(frontal_film(*arguments, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(drawing, "frontal_film", spied)
+    return drawn
+
+
+def test_a_crop_is_cut_from_a_whole_film_around_one_of_its_knees(films):
+    children = draw_children(12, 31, chronological_age_months=np.linspace(2, 210, 12), with_oracle=False)
+    for number, child in enumerate(children):
+        crop, landmarks = drawing.knee_crop(child, np.random.default_rng([31, number]))
+        scene = films[-1]
+        assert 0.25 <= scene.canvas.spacing_mm <= 0.5
+        assert min(scene.canvas.shape) * scene.canvas.spacing_mm > 2.0 * child.indicators.femur_metaphysis_mm
+        assert any(
+            np.array_equal(landmarks, drawing.landmarks_in_crop(knee), equal_nan=True) for knee in scene.knees
+        )
+        middle = slice(crop.shape[0] // 3, 2 * crop.shape[0] // 3)
+        assert crop[middle, middle].mean() > np.percentile(crop, 25) + 10
+    assert len({scene.kind for scene in films}) >= 3
+
+
+def test_a_knee_that_no_film_shows_is_drawn_with_its_surroundings_alone(monkeypatch):
+    tried = []
+
+    def missed(*arguments, **options):
+        scene = frontal_film(*arguments, **options)
+        tried.append(scene.kind)
+        return replace(scene, knees=())
+
+    monkeypatch.setattr(drawing, "frontal_film", missed)
+    child = draw_children(1, 32, chronological_age_months=[40.0], with_oracle=False)[0]
+    crop, landmarks = drawing.knee_crop(child, np.random.default_rng(32))
+    assert len(tried) > 1
+    assert crop.std() > 5
+    assert np.isfinite(landmarks).any()

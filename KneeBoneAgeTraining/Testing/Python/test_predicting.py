@@ -54,3 +54,16 @@ def test_features_of_several_networks_are_those_of_each_of_them():
     each = np.stack([predict(network, cache, rows).features for network in networks])
     np.testing.assert_allclose(found, each, atol=3e-4, rtol=1e-3)
     assert not np.allclose(found[0], found[1], atol=1e-2)
+
+
+def test_jittered_features_follow_from_the_seed_and_are_of_the_same_views_for_all_networks():
+    images, labels = draw(6, 4)
+    cache, rows = CropCache([images], labels), np.arange(6)
+    torch.manual_seed(1)
+    networks = [AgeNetwork(TINY.network)] * 2
+    plain = features_of_all(networks, cache, rows)
+    jittered = features_of_all(networks, cache, rows, TINY.jitter, seed=7)
+    np.testing.assert_array_equal(jittered, features_of_all(networks, cache, rows, TINY.jitter, seed=7))
+    np.testing.assert_array_equal(jittered[0], jittered[1])
+    for other in (plain, features_of_all(networks, cache, rows, TINY.jitter, seed=8)):
+        assert not np.allclose(jittered, other, atol=1e-2)
