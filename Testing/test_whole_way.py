@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -175,11 +176,12 @@ def test_a_saliency_map_lies_on_the_crop_and_randomised_weights_destroy_it(estim
     config = estimator.config
     rim = round((1 - config.field) / 2 * len(learnt)) + 1
     seen = np.s_[rim:-rim, rim:-rim]  # beside it both maps are 0, whatever the weights
-    likeness = []
-    for seed in range(3):
-        destroyed = saliency(_scrambled(estimator, seed), film, crop, method)
-        likeness.append(np.corrcoef(learnt[seen].ravel(), destroyed[seen].ravel())[0, 1])
-    assert np.mean(likeness) < 0.55
+    destroyed = (saliency(_scrambled(estimator, seed), film, crop, method)[seen].ravel() for seed in range(8))
+    marking = list(
+        islice((one for one in destroyed if one.std() > 0), 3)
+    )  # some mark nothing: unlike anything
+    assert len(marking) == 3
+    assert np.mean([np.corrcoef(learnt[seen].ravel(), one)[0, 1] for one in marking]) < 0.55
     again = saliency(Estimator(estimator.bundle, device="cpu"), film, crop, method)
     assert np.corrcoef(learnt[seen].ravel(), again[seen].ravel())[0, 1] > 0.99
 
