@@ -16,7 +16,7 @@ help:
 	@echo "make demo-training   the whole way of training in small, on the phantom; left in demo-training/"
 	@echo "make test     install, then run all tests"
 	@echo "make check    lint, format and types"
-	@echo "make bundle   train the shipped bundle again (resumable; an estimated 3 hours on 2 cores)"
+	@echo "make bundle   train the shipped bundle again (resumable; an estimated 3½ hours on 2 cores)"
 	@echo "make bench    what an estimate and the feeding of a training cost, as ratios"
 	@echo "make clean    remove what the others made"
 

@@ -91,25 +91,25 @@ def test_small_childrens_knees_are_cropped_from_the_front_and_not_from_the_side(
 
 def test_a_find_that_the_finder_is_unsure_of_must_look_like_a_knee_to_the_gate():
     estimator = Estimator.load(device="cpu")
-    gate, sure, unsure = estimator.gate, 0.0, 1.01
+    gate, always_sure_from, never_sure_from = estimator.gate, 0.0, 1.01
     (child,) = draw_children(1, 518, np.array([120.0]), with_oracle=False)
     scene = frontal_film(child.indicators, 120.0, np.random.default_rng(518), "single", pixels=PIXELS)
     picture = expose(
         scene, Look.draw(np.random.default_rng(518)).without_hardware(), np.random.default_rng(1)
     )
     film = film_from_array(picture, bone_bright=True)
-    estimator.finder.config["confirm_threshold"] = unsure
+    estimator.finder.config["confirm_threshold"] = never_sure_from
     (knee,) = estimator.find(film).knees
     (logit,) = gate.logit(estimator.look(film, [knee])[1])
     assert gate.threshold[0] < -0.5 < 0 < logit
 
-    def answers(of_gate: float, of_finder: float) -> list[str]:
-        estimator.gate = replace(gate, out_bias=gate.out_bias + np.float32(of_gate - logit))
-        estimator.finder.config["confirm_threshold"] = of_finder
+    def answers(log_odds: float, sure_from: float) -> list[str]:
+        estimator.gate = replace(gate, out_bias=gate.out_bias + np.float32(log_odds - logit))
+        estimator.finder.config["confirm_threshold"] = sure_from
         return [knee.status for knee in estimator.estimate(film).knees]
 
-    assert answers(0.5, unsure) == ["ok"]
-    assert answers(-0.5, unsure) == []  # both unsure
+    assert answers(0.5, never_sure_from) == ["ok"]
+    assert answers(-0.5, never_sure_from) == []  # both unsure
     assert "not a frontal knee" in estimator.find(film).reason
-    assert answers(-0.5, sure) == ["ok"]
-    assert answers(float(gate.threshold[0]) - 1, sure) == ["refused"]
+    assert answers(-0.5, always_sure_from) == ["ok"]
+    assert answers(float(gate.threshold[0]) - 1, always_sure_from) == ["refused"]

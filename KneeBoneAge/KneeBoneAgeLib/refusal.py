@@ -19,10 +19,6 @@ DISTANCE_SLACK = 4.0
 """The distance bound in units of the 99.9th percentile of held-out training crops."""
 
 
-LIKELIER_A_KNEE = 0.0
-"""Log-odds from which on a crop is likelier a knee than not: asked where the finder is unsure as well."""
-
-
 @dataclass(frozen=True)
 class GateAnswer:
     """What the gate says of one crop; `reason` is empty where the crop is accepted."""
@@ -59,9 +55,9 @@ class KneeGate(KeptArrays):
         return (np.einsum("kbh,kh->kb", hidden, self.out_weight) + self.out_bias[:, None]).mean(0)
 
     def confirms(self, features: Floats) -> list[bool]:
-        """Features (K, B, F) → whether each crop, which the finder is unsure of, shows a knee. An unsure gate does not
-        refuse what the finder is sure of (`answer`), but it does not confirm either."""
-        return [bool(logit >= LIKELIER_A_KNEE) for logit in self.logit(features)]
+        """Features (K, B, F) → whether each crop, which the finder is unsure of, shows a knee: accepted, and likelier
+        one than not. An unsure gate does not refuse what the finder is sure of, but it does not confirm either."""
+        return [answer.accepted and answer.knee_probability >= 0.5 for answer in self.answer(features)]
 
     def distance(self, features: Floats) -> Floats:
         """Features (K, B, F) → distance to the training knees (B,); 1 about where they are themselves."""
@@ -78,7 +74,7 @@ class KneeGate(KeptArrays):
                 reason = "what is in the crop does not look like a frontal knee without implants"
             elif not distance <= farthest:
                 reason = "what is in the crop is unlike anything the networks were trained on"
-            probability = 1 / (1 + np.exp(-np.clip(logit - lowest, -60, 60)))
+            probability = 1 / (1 + np.exp(-np.clip(logit, -60, 60)))
             answers.append(GateAnswer(not reason, float(probability), float(distance / farthest), reason))
         return answers
 

@@ -29,9 +29,9 @@ from KneeBoneAgeLib.phantom.scenes import Scene, frontal_film, knee_view, latera
 from .crop_cache import KNEE, MARGIN, POSTERIOR_BINS, CropCache, CropLabels
 
 VIEW_PX = 440
-"""Pixels of the surroundings of a knee from which a training crop is cut (2.9 widths: 0.5 mm a pixel at 75 mm)."""
+"""Pixels of the surroundings of a knee (2.9 widths: 0.5 mm a pixel at 75 mm)."""
 
-FILM_PIXEL_MM = (0.25, 0.5)
+FILM_PIXEL_MM = (0.2, 0.5)
 """Least and largest pixel of the films that training crops are cut from; between them `VIEW_PX` to 2.9 widths."""
 
 FINDER_KINDS = {
@@ -129,7 +129,7 @@ def negative_crop(kind: str, child: Child, rng: np.random.Generator) -> np.ndarr
         centre = np.array([columns, rows]) * rng.uniform(0.25, 0.75, 2)
         width = rng.uniform(0.1, 0.45) * min(rows, columns)
     elif kind == "implant":
-        scene = _surroundings(child, rng)
+        scene = _film_with_knee(child, rng)
         add_knee_replacement(scene.canvas.metal_mm, scene.canvas.spacing_mm, scene.knees[0], rng)
         return _cut_crop(scene, scene.knees[0], rng, 1.0)
     else:

@@ -33,7 +33,7 @@ OTHERS_REFUSED = 0.98
 """Share of held-out crops of other things that must; the threshold is no stricter than it takes, since a real film
 looks less like a drawn knee than a drawn knee does."""
 STRICTEST_LOGIT = -1.0
-"""The threshold is never above this: a film that the gate is unsure of is not refused."""
+"""The threshold is never above this: a film that the gate is unsure of is not refused where the finder is sure."""
 
 
 class LearntGate(NamedTuple):

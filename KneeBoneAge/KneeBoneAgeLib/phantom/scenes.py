@@ -58,7 +58,7 @@ class Scene:
 
 def knee_view(indicators: Indicators, sex_age_months: float, rng: np.random.Generator, pixels: int, right: bool,
               extent: float = 2.9) -> Scene:  # fmt: skip
-    """Just the surroundings of one knee, ``extent`` widths wide on ``pixels`` × ``pixels``: for training crops."""
+    """Just the surroundings of one knee, ``extent`` widths wide on ``pixels`` × ``pixels``."""
     build = Build.draw(rng, sex_age_months)
     placing = _knee_placing(rng, 0, 0, not right)
     width = max(1.0, indicators.femur_width_ratio) * indicators.femur_metaphysis_mm * placing.scale

@@ -48,6 +48,18 @@ def test_what_the_gate_has_learnt_to_refuse_is_refused(gate):
     assert answer.knee_probability < 0.1
 
 
+def test_an_unsure_gate_accepts_but_does_not_confirm(gate):
+    first = np.linspace(0, 6, 601)
+    logits = np.array([float(gate.logit(crops(x))[0]) for x in first])
+    unsure = crops(first[np.argmin(np.abs(logits + 0.5))])
+    (answer,) = gate.answer(unsure)
+    assert answer.accepted
+    assert answer.knee_probability == pytest.approx(1 / (1 + np.exp(0.5)), abs=0.02)
+    assert gate.confirms(unsure) == [False]
+    assert gate.confirms(crops(0.0)) == [True]
+    assert gate.confirms(crops(0.0, others=25.0)) == [False]  # like nothing at all
+
+
 def test_a_film_that_looks_different_is_accepted_until_it_is_like_nothing_at_all(gate):
     (different,) = gate.answer(crops(0.0, others=4.0))
     assert different.accepted
